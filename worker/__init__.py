@@ -1,0 +1,11 @@
+"""The Celery side: everything that runs a job.
+
+settings, errors, broker, store   the front door: all that `app` may import
+supervise                         the worker's main process: forks, beats, reaps, keeps the watch
+consume                           one child: a Celery worker that takes one job at a time
+run                               one job: claim, load, call, keep the result
+load                              from an action's version to its callable
+logs                              a handler's log records to the job's log
+watch                             finds lost jobs again, ends late ones, deletes old ones
+lakehouse                         datasets as handlers see them; its names for handlers: `forepaas`
+"""

@@ -1,0 +1,62 @@
+"""One child of the worker: a Celery worker of the `solo` pool, one job at a time.
+
+Several of these under one supervisor carry several times what one Celery main process with as
+many prefork children does: there the main process, which feeds the children, is the limit.
+"""
+
+import os
+import resource
+import signal
+import socket
+import sys
+
+from celery import signals
+from celery.apps.worker import Worker
+from celery.worker import state
+
+from worker import run
+from worker.broker import celery, settings
+from worker.errors import DpeError
+
+MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, see getrusage(2)
+
+
+def consume(this: run.Child) -> None:
+    """Take jobs until told to stop (SIGTERM: after the running one) or until it is time to go."""
+    run.child = this
+    worker = Worker(
+        app=celery,
+        hostname=f"child{this.index + 1}.{os.getppid()}@{socket.gethostname()}",
+        pool="solo",
+        concurrency=1,
+        without_gossip=True,
+        without_mingle=True,
+        task_events=True,
+        quiet=True,
+        loglevel="WARNING",
+    )
+    worker.start()
+    if worker.exitcode:
+        raise DpeError(f"the Celery worker ended with exit code {worker.exitcode}")
+
+
+@signals.setup_logging.connect
+def keep_our_logging(**_: object) -> None:
+    """Celery leaves logging alone where this signal is answered; `logs.install` has set it up."""
+
+
+@signals.worker_ready.connect
+def answer_the_supervisor(**_: object) -> None:
+    """SIGUSR1 says: the job is no longer yours.  Set late, since Celery sets its own one first."""
+    signal.signal(signal.SIGUSR1, run.show_where_and_exit)
+
+
+@signals.task_postrun.connect
+def retire_when_worn(**_: object) -> None:
+    """End this process in order when it has done enough, to be replaced by a fresh one (F13)."""
+    this = run.child
+    if this is None:
+        return
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT
+    if this.jobs_taken >= settings.max_jobs_per_child or peak > settings.max_child_bytes:
+        state.should_stop = os.EX_OK

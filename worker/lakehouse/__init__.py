@@ -1,0 +1,1 @@
+"""Datasets as handlers see them."""

@@ -1,0 +1,237 @@
+"""One job: claim, load, call, keep the result.
+
+The handler's rows, the job's log and its SUCCESS are one transaction.  Whatever raises, or loses
+the claim, leaves nothing of it behind.
+"""
+
+import contextlib
+import logging
+import os
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from uuid import UUID
+
+import orjson
+import psycopg
+from celery import Task
+
+import worker.lakehouse  # noqa: F401 -- pandas and all, once, before the fork: its memory is shared
+from worker.broker import celery, settings
+from worker.errors import ClaimLost, DpeError
+from worker.load import Action, load, settings_of
+from worker.logs import NOTICE, JobLog
+from worker.slots import Slots
+from worker.store import claims
+from worker.store.database import connect
+
+logger = logging.getLogger("worker.run")
+
+
+@dataclass(slots=True)
+class Child:
+    """The process that jobs run in: set once, right after the fork."""
+
+    worker_id: UUID
+    index: int
+    slots: Slots
+    folder: Path  # where actions' files are laid out
+    jobs_taken: int = 0
+    log: JobLog | None = None  # of the running job
+    conn: psycopg.Connection | None = None
+    log_conn: psycopg.Connection | None = None
+
+
+child: Child | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a handler is called with.
+
+    `content` is the decoded JSON body (None: there was none).  `execution_id` stays the same over
+    all attempts of a job: it is the token to give to a service that must do a thing only once.
+    """
+
+    type: str
+    content: Any
+    execution_id: str
+    attempt: int
+
+
+class InsertFailed(DpeError):
+    """A bulk_insert of this job failed, and the handler went on as if it had not."""
+
+
+@celery.task(name="run", bind=True, ignore_result=True)
+def run(self: Task) -> None:
+    """The one task: its id is the execution id."""
+    execute(_this_process(), UUID(self.request.id))
+
+
+def execute(this: Child, execution_id: UUID) -> None:
+    """Run one job to its end; what is not ours to run (any more) is left alone."""
+    job = _claim(this, execution_id)
+    if job is None:
+        return  # another has it, it has ended, or this worker must not claim now
+    this.slots.take(this.index, job.execution_id, job.attempt)
+    this.jobs_taken += 1
+    claims.running = job
+    try:
+        _attempt(this, job)
+    except ClaimLost as lost:
+        logger.warning("%s", lost)
+    except psycopg.OperationalError:
+        # Postgres went away under the job.  The supervisor sees that the claim has no process
+        # any more and puts the job back in line; where the commit had come through, it has ended.
+        logger.warning("the database went away under job %s", execution_id, exc_info=True)
+        _drop_connections(this)
+    finally:
+        claims.running = this.log = None
+        this.slots.release(this.index)
+
+
+def _attempt(this: Child, job: claims.Claim) -> None:
+    with JobLog(logging.INFO, lambda part, lines: _store_log(this, job, part, lines)) as log:
+        this.log, began = log, time.monotonic()
+        try:
+            with job.conn.transaction():
+                action = load(job.conn, job.action_id, job.version, this.folder)
+                log.begin(action.log_level, f'"{job.name}" BEGIN (custom) action.')
+                result = _call(action, job)
+                log.add(NOTICE, "dpe", _end_line(job, began))
+                claims.succeed(job, _encoded(result, log), log.last_part())
+        except (ClaimLost, psycopg.OperationalError) as error:
+            if isinstance(error, ClaimLost) or job.conn.closed:
+                raise
+            _fail(job, error, log, began)
+        except BaseException as error:
+            if job.conn.closed:
+                # Whatever the handler made of it, the cause is the lost connection.
+                raise psycopg.OperationalError("the job's connection is closed") from error
+            _fail(job, error, log, began)
+            if not isinstance(error, (Exception, SystemExit)):
+                raise  # KeyboardInterrupt and the like are meant for the worker as well
+
+
+def _call(action: Action, job: claims.Claim) -> Any:
+    context = {
+        "execution_id": str(job.execution_id),
+        "action_id": job.action_id,
+        "action_version": job.version,
+        "attempt": job.attempt,
+        "dataplant_id": "open-dpe",
+    }
+    with settings_of(action, context):
+        handler = action.handler()
+        result = handler(Event(job.event_type, _content(job), str(job.execution_id), job.attempt))
+    if job.insert_errors and not action.keeps_on_insert_error:
+        raise InsertFailed("; ".join(job.insert_errors))
+    return result
+
+
+def _content(job: claims.Claim) -> Any:
+    return None if job.event is None else orjson.loads(job.event)
+
+
+def _fail(job: claims.Claim, error: BaseException, log: JobLog, began: float) -> None:
+    trace = _trace(error)
+    log.add(logging.ERROR, "dpe", trace)
+    log.add(NOTICE, "dpe", _end_line(job, began))
+    text = str(error) or repr(error)
+    if isinstance(error, DpeError) and error.hint:
+        text += f" ({error.hint})"
+    with job.conn.transaction():
+        claims.fail(
+            job, {"type": _kind(error), "message": text, "traceback": trace}, log.last_part()
+        )
+
+
+def _trace(error: BaseException) -> str:
+    """The traceback from the handler's first line on; our own frames above it say nothing."""
+    frames = traceback.TracebackException.from_exception(error)
+    for at, frame in enumerate(frames.stack):
+        if f"{os.sep}action_" in frame.filename:
+            frames.stack = traceback.StackSummary.from_list(frames.stack[at:])
+            break
+    return "".join(frames.format()).strip().replace("\0", "�")
+
+
+def _kind(error: BaseException) -> str:
+    module = type(error).__module__
+    name = type(error).__qualname__
+    return (
+        name
+        if module == "builtins" or module.startswith(("worker.", "action_"))
+        else f"{module}.{name}"
+    )
+
+
+def _end_line(job: claims.Claim, began: float) -> str:
+    return f'"{job.name}" END (custom) action. Duration: {time.monotonic() - began:.3f} sec'
+
+
+def _encoded(result: Any, log: JobLog) -> bytes | None:
+    if result is None:
+        return None
+    try:
+        return orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        log.add(
+            logging.WARNING,
+            "dpe",
+            f"the result is no JSON ({type(result).__name__}): its text is kept",
+        )
+        return orjson.dumps(repr(result)[:10_000].encode("utf-8", "replace").decode())
+
+
+def _claim(this: Child, execution_id: UUID) -> claims.Claim | None:
+    """Claim, and where Postgres is away wait for it: the message is in this process' hands."""
+    while True:
+        try:
+            if this.conn is None or this.conn.closed:
+                name = claims.session_name(this.worker_id, os.getpid())
+                this.conn = connect(settings.database(), name)
+                # A statement whose client is gone must not go on, nor keep its locks.
+                this.conn.execute("SET client_connection_check_interval = '500ms'")
+            return claims.claim(this.conn, execution_id, this.worker_id, os.getpid())
+        except psycopg.OperationalError as error:
+            logger.warning("waiting for the database: %s", error)
+            _drop_connections(this)
+            time.sleep(0.3)
+
+
+def _store_log(this: Child, job: claims.Claim, part: int, lines: bytes) -> None:
+    if this.log_conn is None or this.log_conn.closed:
+        this.log_conn = connect(settings.database(), "dpe-log")
+    claims.add_log(this.log_conn, job, part, lines)
+
+
+def show_where_and_exit(_number: int, frame: FrameType | None) -> None:
+    """End this process, whose job is no longer its own (stopped, timed out); its rows roll back.
+
+    Before, note in the job's log where the handler was: that is what its author wants to know.
+    """
+    this = _this_process()
+    with contextlib.suppress(Exception):
+        if this.log is not None:
+            where = "".join(traceback.format_stack(frame, limit=8))
+            this.log.add(logging.WARNING, "dpe", f"ended from outside while it was here:\n{where}")
+            this.log.flush_live()
+    os._exit(0)
+
+
+def _drop_connections(this: Child) -> None:
+    for conn in (this.conn, this.log_conn):
+        if conn is not None:
+            conn.close()
+    this.conn = this.log_conn = None
+
+
+def _this_process() -> Child:
+    if child is None:
+        raise RuntimeError("this process was not forked by `dpe worker`")
+    return child

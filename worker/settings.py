@@ -1,0 +1,138 @@
+"""Every `DPE_*` variable, read once, checked, frozen.  No other module touches `os.environ`."""
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.errors import SettingError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What one process was started with.  Times end in `_s` and are seconds."""
+
+    home: Path  # DPE_HOME: data, logs and state of the embedded stack
+    database_url: str | None  # DPE_DATABASE_URL: postgresql://…; None: the embedded server's
+    broker_url: str | None  # DPE_BROKER_URL: redis://…; None: the embedded server's
+    url: str  # DPE_URL: where clients find the API
+    host: str  # DPE_HOST, DPE_PORT: where the API listens
+    port: int
+    api_processes: int  # DPE_API_PROCESSES
+    api_threads: int  # DPE_API_THREADS: requests in flight per process, waiting ones included
+    workers: int  # DPE_WORKERS: prefork children of one `dpe worker`
+    flower_host: str  # DPE_FLOWER_HOST, DPE_FLOWER_PORT
+    flower_port: int
+    flower_basic_auth: str | None  # DPE_FLOWER_BASIC_AUTH: user:password
+    apikey: str | None  # DPE_APIKEY, DPE_SECRETKEY: what the client commands log in with
+    secretkey: str | None
+    default_dataset: str  # DPE_DEFAULT_DATASET: what "dwh/default_dataset/" stands for
+    token_lifetime_s: float  # DPE_TOKEN_LIFETIME_S
+    max_body_bytes: int  # DPE_MAX_BODY_BYTES: of one start call
+    max_losses: int  # DPE_MAX_LOSSES: lost workers that one job survives before it is FAILED
+    heartbeat_interval_s: float  # DPE_HEARTBEAT_INTERVAL_S
+    heartbeat_timeout_s: float  # DPE_HEARTBEAT_TIMEOUT_S: silent for longer: the worker is lost
+    shutdown_grace_s: float  # DPE_SHUTDOWN_GRACE_S: what running jobs get when a worker ends
+    keep_jobs_s: float  # DPE_KEEP_JOBS_S: ended jobs are deleted after this long
+    max_jobs_per_child: int  # DPE_MAX_JOBS_PER_CHILD: then the child is replaced (memory)
+    max_child_bytes: int  # DPE_MAX_CHILD_BYTES: resident memory at which a child is replaced
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Read and check `DPE_*`; raise SettingError naming the variable that is wrong."""
+        read = _Reader(os.environ if environ is None else environ)
+        host, port = read.text("DPE_HOST", "127.0.0.1"), read.port("DPE_PORT", 8080)
+        settings = cls(
+            home=Path(read.text("DPE_HOME", ".dpe")).expanduser().absolute(),
+            database_url=read.url("DPE_DATABASE_URL", ("postgresql://", "postgres://")),
+            broker_url=read.url("DPE_BROKER_URL", ("redis://", "rediss://", "redis+socket://")),
+            url=read.text("DPE_URL", f"http://{_reachable(host)}:{port}").rstrip("/"),
+            host=host,
+            port=port,
+            api_processes=read.count("DPE_API_PROCESSES", 2),
+            api_threads=read.count("DPE_API_THREADS", 64),
+            workers=read.count("DPE_WORKERS", max(2, os.cpu_count() or 2)),
+            flower_host=read.text("DPE_FLOWER_HOST", "127.0.0.1"),
+            flower_port=read.port("DPE_FLOWER_PORT", 5555),
+            flower_basic_auth=read.optional("DPE_FLOWER_BASIC_AUTH"),
+            apikey=read.optional("DPE_APIKEY"),
+            secretkey=read.optional("DPE_SECRETKEY"),
+            default_dataset=read.text("DPE_DEFAULT_DATASET", "data_prim"),
+            token_lifetime_s=read.seconds("DPE_TOKEN_LIFETIME_S", 3600.0),
+            max_body_bytes=read.count("DPE_MAX_BODY_BYTES", 10_000_000),
+            max_losses=read.count("DPE_MAX_LOSSES", 5),
+            heartbeat_interval_s=read.seconds("DPE_HEARTBEAT_INTERVAL_S", 1.0),
+            heartbeat_timeout_s=read.seconds("DPE_HEARTBEAT_TIMEOUT_S", 8.0),
+            shutdown_grace_s=read.seconds("DPE_SHUTDOWN_GRACE_S", 5.0),
+            keep_jobs_s=read.seconds("DPE_KEEP_JOBS_S", 30 * 86400.0),
+            max_jobs_per_child=read.count("DPE_MAX_JOBS_PER_CHILD", 50_000),
+            max_child_bytes=read.count("DPE_MAX_CHILD_BYTES", 1_000_000_000),
+        )
+        if settings.heartbeat_timeout_s < 3 * settings.heartbeat_interval_s:
+            raise SettingError(
+                "DPE_HEARTBEAT_TIMEOUT_S must be at least three times DPE_HEARTBEAT_INTERVAL_S,"
+                f" got {settings.heartbeat_timeout_s} and {settings.heartbeat_interval_s}"
+            )
+        return settings
+
+    def database(self) -> str:
+        """The database's address, for processes that can't do without one."""
+        return self._required(self.database_url, "DPE_DATABASE_URL")
+
+    def broker(self) -> str:
+        """The broker's address, for processes that can't do without one."""
+        return self._required(self.broker_url, "DPE_BROKER_URL")
+
+    @staticmethod
+    def _required(value: str | None, name: str) -> str:
+        if value is None:
+            raise SettingError(f'{name} is not set: run `eval "$(dpe env)"`, or use `dpe up`')
+        return value
+
+
+class _Reader:
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+
+    def optional(self, name: str) -> str | None:
+        return self.environ.get(name) or None
+
+    def text(self, name: str, default: str) -> str:
+        return self.environ.get(name) or default
+
+    def url(self, name: str, schemes: tuple[str, ...]) -> str | None:
+        value = self.optional(name)
+        if value is not None and not value.startswith(schemes):
+            raise SettingError(f"{name} must start with one of {', '.join(schemes)}")
+        return value
+
+    def count(self, name: str, default: int) -> int:
+        value = self.environ.get(name)
+        if not value:
+            return default
+        if not value.isdecimal() or int(value) < 1:
+            raise SettingError(f"{name} must be a whole number from 1 up, got {value!r}")
+        return int(value)
+
+    def port(self, name: str, default: int) -> int:
+        value = self.count(name, default)
+        if value > 65535:  # noqa: PLR2004
+            raise SettingError(f"{name} must be a port from 1 to 65535, got {value}")
+        return value
+
+    def seconds(self, name: str, default: float) -> float:
+        value = self.environ.get(name)
+        if not value:
+            return default
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = -1.0
+        if not 0 < seconds < 1e10:  # noqa: PLR2004
+            raise SettingError(f"{name} must be a number of seconds above 0, got {value!r}")
+        return seconds
+
+
+def _reachable(host: str) -> str:
+    return socket.gethostname() if host in {"0.0.0.0", "::"} else host  # noqa: S104

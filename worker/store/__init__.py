@@ -1,0 +1,1 @@
+"""What stands in Postgres: one module a noun, one function a statement, `conn` first."""

@@ -1,0 +1,254 @@
+"""The job as its worker owns it: claim, end, give back; and the fence between two owners.
+
+A claim is the row's `attempt`: every claim raises it, every end asks for it.  A worker that was
+frozen, cut off or given up on still holds the old number, so nothing that it does can commit.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import orjson
+import psycopg
+from psycopg.rows import args_row
+
+from worker.errors import ClaimLost
+
+
+@dataclass(slots=True)
+class Claim:
+    """One attempt of one job, and what gathers while it runs."""
+
+    execution_id: UUID
+    attempt: int
+    action_id: str
+    version: int
+    name: str
+    event: str | None
+    event_type: str
+    # The connection that holds the job's transaction: every row of the handler goes through it.
+    conn: psycopg.Connection = field(repr=False)
+    stats: list[dict[str, Any]] = field(default_factory=list)
+    insert_errors: list[str] = field(default_factory=list)
+
+
+# The job that this process runs now.  A plain attribute: a child runs one job at a time, and
+# threads of a handler must see it (a context variable would be empty in a new thread).
+running: Claim | None = None
+
+
+def claim(conn: psycopg.Connection, execution_id: UUID, worker_id: UUID, pid: int) -> Claim | None:
+    """Take the job, or None: another has it, it has ended, or it is not due; commits.
+
+    A worker that has stopped beating must not claim: its job would be taken back at once.
+    The claim may be lost in a crash of Postgres (`synchronous_commit` off: no disk wait), since
+    the crash ends this connection too, and with it the attempt; the job is then claimed anew.
+    """
+    with conn.transaction(), conn.cursor(row_factory=args_row(_claimed_on(conn))) as cursor:
+        cursor.execute("SET LOCAL synchronous_commit = off")
+        return cursor.execute(
+            """
+            UPDATE dpe.jobs
+            SET status = 'PROCESSING', attempt = attempt + 1, worker_id = %(worker)s,
+                pid = %(pid)s, started_at = clock_timestamp(),
+                deadline = clock_timestamp() + timeout_s * interval '1 second'
+            WHERE execution_id = %(id)s AND status IN ('QUEUED', 'SUBMITTED') AND due_at <= now()
+              AND EXISTS (SELECT FROM dpe.workers
+                          WHERE id = %(worker)s AND beat_at > now() - interval '5 seconds')
+            RETURNING execution_id, attempt, action_id, version, name, event, event_type
+            """,
+            {"id": execution_id, "worker": worker_id, "pid": pid},
+        ).fetchone()
+
+
+def _claimed_on(conn: psycopg.Connection) -> Any:
+    def make(*columns: Any) -> Claim:
+        return Claim(*columns, conn=conn)
+
+    return make
+
+
+def succeed(job: Claim, result: Any, log: tuple[int, bytes]) -> None:
+    """Write status, result, stats and log into the job's transaction; the caller commits.
+
+    `result` is encoded JSON or None; `log` is (part, lines as JSON).  Raises ClaimLost.
+    """
+    _end(job, "SUCCESS", None, result, log)
+
+
+def fail(job: Claim, error: dict[str, Any], log: tuple[int, bytes]) -> None:
+    """Write FAILED with its error; for a transaction of its own, after the handler's rollback."""
+    _end(job, "FAILED", error, None, log)
+
+
+def _end(
+    job: Claim,
+    status: str,
+    error: dict[str, Any] | None,
+    result: bytes | None,
+    log: tuple[int, bytes],
+) -> None:
+    # A worker that lost its claim stops here: whoever took, stopped or timed the job out has
+    # changed attempt or status, the update finds no row, and the rows of the handler roll back.
+    part, lines = log
+    done = job.conn.execute(
+        """
+        WITH ended AS (
+          UPDATE dpe.jobs
+          SET status = %(status)s, ended_at = clock_timestamp(), error = %(error)s::jsonb,
+              result = %(result)s::jsonb, stats = %(stats)s::jsonb
+          WHERE execution_id = %(id)s AND attempt = %(attempt)s AND status = 'PROCESSING'
+          RETURNING execution_id
+        ), logged AS (
+          INSERT INTO dpe.job_logs (execution_id, attempt, part, lines)
+          SELECT execution_id, %(attempt)s, %(part)s, %(lines)s FROM ended
+        )
+        SELECT count(*) FROM ended
+        """,
+        {
+            "id": job.execution_id,
+            "attempt": job.attempt,
+            "status": status,
+            "error": None if error is None else _json(error),
+            "result": None if result is None else result.decode(),
+            "stats": _json(job.stats) if job.stats else None,
+            "part": part,
+            "lines": lines.decode(),
+        },
+    ).fetchone()
+    if done is None or done[0] != 1:
+        raise ClaimLost(f"attempt {job.attempt} of {job.execution_id} is no longer the owner")
+
+
+def add_log(conn: psycopg.Connection, job: Claim, part: int, lines: bytes) -> None:
+    """Keep log lines of a job that still runs, so that they can be read live.
+
+    On a connection of its own: the job's own one is in a transaction that may roll back.
+    """
+    conn.execute(
+        "INSERT INTO dpe.job_logs (execution_id, attempt, part, lines) VALUES (%s, %s, %s, %s)",
+        [job.execution_id, job.attempt, part, lines.decode()],
+    )
+
+
+def owned(conn: psycopg.Connection, worker_id: UUID) -> list[tuple[UUID, int, int]]:
+    """The claims of one worker as Postgres knows them: (execution id, attempt, pid)."""
+    return conn.execute(
+        "SELECT execution_id, attempt, pid FROM dpe.jobs"
+        " WHERE worker_id = %s AND status = 'PROCESSING'",
+        [worker_id],
+    ).fetchall()
+
+
+def give_back(
+    conn: psycopg.Connection,
+    lost: Iterable[tuple[UUID, int]],
+    why: str,
+    max_losses: int | None,
+) -> int:
+    """Put jobs whose process ended back in line, given as (execution id, attempt); commits.
+
+    A job survives fewer than `max_losses` lost processes: a handler that kills its process must
+    not go round for ever, so then it is FAILED and says `why`.  None: it was no loss but a worker
+    that was shut down, and does not count.  Returns how many were taken.
+    """
+    pairs = list(lost)
+    return _take_back(
+        conn,
+        "SELECT unnest(%(ids)s::uuid[]), unnest(%(attempts)s::int[])",
+        {
+            "ids": [execution_id for execution_id, _ in pairs],
+            "attempts": [attempt for _, attempt in pairs],
+            "why": why,
+            "max": max_losses,
+        },
+    )
+
+
+def give_back_silent(conn: psycopg.Connection, heartbeat_timeout_s: float, max_losses: int) -> int:
+    """Take the running jobs of all workers that have stopped beating, and cut those off; commits.
+
+    The sessions of such a worker are ended in Postgres: a frozen process may hold locks on the
+    very rows that the next attempt will write.
+    """
+    taken = _take_back(
+        conn,
+        """
+        SELECT execution_id, attempt FROM dpe.jobs r WHERE status = 'PROCESSING' AND NOT EXISTS (
+          SELECT FROM dpe.workers w
+          WHERE w.id = r.worker_id AND w.beat_at > now() - %(silent)s * interval '1 second')
+        """,
+        {
+            "silent": heartbeat_timeout_s,
+            "why": f"its worker gave no sign for {heartbeat_timeout_s:g} s",
+            "max": max_losses,
+        },
+    )
+    conn.execute(
+        """
+        SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a, dpe.workers w
+        WHERE a.datname = current_database() AND a.application_name LIKE 'dpe-job ' || w.id || ' %%'
+          AND w.beat_at < now() - %s * interval '1 second'
+        """,
+        [heartbeat_timeout_s],
+    )
+    return taken
+
+
+def session_name(worker_id: UUID, pid: int) -> str:
+    """The `application_name` of the connection that a child's jobs run on."""
+    return f"dpe-job {worker_id} {pid}"
+
+
+def _take_back(conn: psycopg.Connection, which: str, values: dict[str, Any]) -> int:
+    query = f"""
+        WITH lost (execution_id, attempt) AS ({which}),
+        taken AS (
+          UPDATE dpe.jobs j
+          SET losses = losses + CASE WHEN %(max)s::int IS NULL THEN 0 ELSE 1 END,
+              worker_id = NULL, pid = NULL, published_at = NULL, due_at = now(), deadline = NULL,
+              status = CASE WHEN losses + 1 >= %(max)s THEN 'FAILED' ELSE 'SUBMITTED' END,
+              ended_at = CASE WHEN losses + 1 >= %(max)s THEN now() END,
+              error = CASE WHEN losses + 1 >= %(max)s THEN jsonb_build_object(
+                'type', 'WorkerLost', 'traceback', NULL, 'message',
+                format('the process that ran it was lost %%s times; the last time: %%s',
+                       losses + 1, %(why)s::text)) END
+          FROM lost
+          WHERE j.execution_id = lost.execution_id AND j.attempt = lost.attempt
+            AND j.status = 'PROCESSING'
+          RETURNING j.execution_id, j.attempt
+        ), logged AS (
+          INSERT INTO dpe.job_logs (execution_id, attempt, part, lines)
+          SELECT execution_id, attempt, {LAST_PART}, jsonb_build_array(jsonb_build_object(
+                   'at', to_char(clock_timestamp(), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                   'level', 'warning', 'logger', 'dpe',
+                   'message', format('attempt %%s was lost: %%s', attempt, %(why)s::text)))::text
+          FROM taken
+          ON CONFLICT DO NOTHING
+        )
+        SELECT count(*) FROM taken
+        """  # noqa: S608
+    row = conn.execute(query.encode(), values).fetchone()
+    return row[0] if row else 0
+
+
+def end_late(conn: psycopg.Connection) -> int:
+    """End jobs that run past their deadline as TIMEOUT; their supervisors end the processes."""
+    return conn.execute(
+        """
+        UPDATE dpe.jobs
+        SET status = 'TIMEOUT', ended_at = now(), error = jsonb_build_object(
+              'type', 'Timeout', 'traceback', NULL, 'message',
+              format('it ran longer than its timeout of %s s', timeout_s))
+        WHERE status = 'PROCESSING' AND deadline < now()
+        """
+    ).rowcount
+
+
+# Parts are numbered from 1 by the process that runs the job; this one stands after all of them.
+LAST_PART = 1_000_000_000
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value, default=str).decode()

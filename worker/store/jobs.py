@@ -1,0 +1,250 @@
+"""The job as a client knows it: accept, look at, list, stop, retry.
+
+Who owns a running job, and how it ends, is `claims`.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg.rows import class_row
+
+FINAL = ("SUCCESS", "FAILED", "TIMEOUT", "STOPPED")
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A job as it stands right after its commit."""
+
+    execution_id: UUID
+    action_id: str
+    name: str
+    version: int
+    status: str
+    submitted_at: datetime
+    published_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One row of `dpe.jobs`, without the event."""
+
+    execution_id: UUID
+    seq: int
+    action_id: str
+    version: int
+    name: str
+    status: str
+    attempt: int
+    losses: int
+    event_type: str
+    retry_of: UUID | None
+    submitted_at: datetime
+    published_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    error: dict[str, Any] | None
+    result: Any
+    stats: list[dict[str, Any]] | None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in FINAL
+
+
+def accept(
+    conn: psycopg.Connection,
+    action_id: str,
+    event: str | None,
+    event_type: str = "api",
+    key_id: int | None = None,
+) -> Accepted | None:
+    """Store one start with its event, the action's version pinned; None: no such action.
+
+    With an autocommit connection the job is durable on return.  It is stored as QUEUED, as if
+    published already: the publishing that follows then needs no second statement.  Where it
+    fails, `unpublished` says so; where the process dies in between, the watch finds it.
+    """
+    with conn.cursor(row_factory=class_row(Accepted)) as cursor:
+        return cursor.execute(
+            """
+            INSERT INTO dpe.jobs (execution_id, action_id, version, name, status, event,
+                                  event_type, key_id, timeout_s, published_at)
+            SELECT %(id)s, v.action_id, v.version, v.name, 'QUEUED', %(event)s,
+                   %(type)s, %(key)s, v.timeout_s, now()
+            FROM dpe.actions a
+            JOIN dpe.action_versions v ON v.action_id = a.id AND v.version = a.version
+            WHERE a.id = %(action)s AND a.deleted_at IS NULL
+            RETURNING execution_id, action_id, name, version, status, submitted_at,
+                      published_at
+            """,
+            {
+                "id": uuid4(),
+                "action": action_id,
+                "event": event,
+                "type": event_type,
+                "key": key_id,
+            },
+        ).fetchone()
+
+
+def unpublished(conn: psycopg.Connection, execution_ids: list[UUID]) -> None:
+    """Mark jobs whose publishing failed, so that the watch publishes them next."""
+    conn.execute(
+        """
+        UPDATE dpe.jobs SET status = 'SUBMITTED', published_at = NULL
+        WHERE execution_id = ANY(%s) AND status = 'QUEUED'
+        """,
+        [execution_ids],
+    )
+
+
+def retry(conn: psycopg.Connection, execution_id: UUID, key_id: int | None) -> Accepted | None:
+    """Accept the event of an ended job again, with the newest version, linked to the first."""
+    with conn.cursor(row_factory=class_row(Accepted)) as cursor:
+        return cursor.execute(
+            """
+            INSERT INTO dpe.jobs (execution_id, action_id, version, name, status, event,
+                                  event_type, key_id, timeout_s, published_at, retry_of)
+            SELECT %(id)s, v.action_id, v.version, v.name, 'QUEUED', j.event,
+                   'retry', %(key)s, v.timeout_s, now(), coalesce(j.retry_of, j.execution_id)
+            FROM dpe.jobs j
+            JOIN dpe.actions a ON a.id = j.action_id AND a.deleted_at IS NULL
+            JOIN dpe.action_versions v ON v.action_id = a.id AND v.version = a.version
+            WHERE j.execution_id = %(of)s AND j.ended_at IS NOT NULL
+            RETURNING execution_id, action_id, name, version, status, submitted_at,
+                      published_at
+            """,
+            {"id": uuid4(), "of": execution_id, "key": key_id},
+        ).fetchone()
+
+
+def get(conn: psycopg.Connection, execution_id: UUID) -> Job | None:
+    """One job, or None."""
+    with conn.cursor(row_factory=class_row(Job)) as cursor:
+        return cursor.execute(
+            """
+            SELECT execution_id, seq, action_id, version, name, status, attempt, losses,
+                   event_type, retry_of, submitted_at, published_at, started_at, ended_at,
+                   error, result, stats
+            FROM dpe.jobs WHERE execution_id = %s
+            """,
+            [execution_id],
+        ).fetchone()
+
+
+def find(conn: psycopg.Connection, prefix: str) -> list[UUID]:
+    """The executions whose id begins with `prefix` (people see the first 7 characters); at most 2.
+
+    A range over the primary key, so that it stays fast however many jobs there are.
+    """
+    digits = prefix.replace("-", "").lower()
+    rows = conn.execute(
+        """
+        SELECT execution_id FROM dpe.jobs
+        WHERE execution_id BETWEEN %s::uuid AND %s::uuid LIMIT 2
+        """,
+        [digits.ljust(32, "0"), digits.ljust(32, "f")],
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+def ended(conn: psycopg.Connection, execution_ids: list[UUID]) -> list[UUID]:
+    """Those of the jobs that have ended; one statement serves all that wait."""
+    rows = conn.execute(
+        "SELECT execution_id FROM dpe.jobs WHERE execution_id = ANY(%s) AND ended_at IS NOT NULL",
+        [execution_ids],
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a list of jobs is narrowed to; None: not by this."""
+
+    action_id: str | None = None
+    statuses: tuple[str, ...] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    retry_of: UUID | None = None
+    after: int | None = None  # seq of the page's last job before
+
+
+def list_jobs(
+    conn: psycopg.Connection, where: Filter, *, newest_first: bool, limit: int
+) -> list[Job]:
+    """Jobs in order of acceptance; `where.after` takes the `seq` of the last one seen."""
+    direction = "<" if newest_first else ">"
+    order = "DESC" if newest_first else "ASC"
+    conditions = [
+        condition
+        for value, condition in (
+            (where.action_id, "action_id = %(action_id)s"),
+            (where.statuses, "status = ANY(%(statuses)s)"),
+            (where.since, "submitted_at >= %(since)s"),
+            (where.until, "submitted_at < %(until)s"),
+            (where.retry_of, "retry_of = %(retry_of)s"),
+            (where.after, f"seq {direction} %(after)s"),
+        )
+        if value is not None
+    ]
+    # Only constants of this function are put together here; every value is a parameter.
+    query = f"""
+        SELECT execution_id, seq, action_id, version, name, status, attempt, losses,
+               event_type, retry_of, submitted_at, published_at, started_at, ended_at,
+               error, result, stats
+        FROM dpe.jobs WHERE {" AND ".join(conditions) or "true"}
+        ORDER BY seq {order} LIMIT %(limit)s
+        """  # noqa: S608
+    with conn.cursor(row_factory=class_row(Job)) as cursor:
+        return cursor.execute(
+            query.encode(),
+            {
+                "action_id": where.action_id,
+                "statuses": list(where.statuses or ()),
+                "since": where.since,
+                "until": where.until,
+                "retry_of": where.retry_of,
+                "after": where.after,
+                "limit": limit,
+            },
+        ).fetchall()
+
+
+def stop(conn: psycopg.Connection, execution_id: UUID, by: str) -> bool:
+    """End one job as STOPPED, queued or running; False: it had ended (or does not exist).
+
+    The decision is this row: from its commit on, the attempt that runs can't commit any more
+    (its fence asks for PROCESSING), and its supervisor ends the process within a second.
+    """
+    return _stop(conn, "execution_id = %(id)s", execution_id, by) == 1
+
+
+def stop_all(conn: psycopg.Connection, action_id: str, by: str) -> int:
+    """End every open job of an action as STOPPED; return how many there were."""
+    return _stop(conn, "action_id = %(id)s", action_id, by)
+
+
+def _stop(conn: psycopg.Connection, which: str, id: UUID | str, by: str) -> int:
+    query = f"""
+        UPDATE dpe.jobs SET status = 'STOPPED', ended_at = now(),
+               error = jsonb_build_object('type', 'Stopped', 'traceback', NULL,
+                                          'message', 'stopped by ' || %(by)s::text)
+        WHERE {which} AND status IN ('SUBMITTED', 'QUEUED', 'PROCESSING')
+        """  # noqa: S608
+    return conn.execute(query.encode(), {"id": id, "by": by}).rowcount
+
+
+def log_parts(
+    conn: psycopg.Connection, execution_id: UUID, after: tuple[int, int] = (0, 0)
+) -> list[tuple[int, int, str]]:
+    """The stored log after (attempt, part), in order: (attempt, part, lines as JSON text)."""
+    return conn.execute(
+        """
+        SELECT attempt, part, lines FROM dpe.job_logs
+        WHERE execution_id = %s AND (attempt, part) > (%s, %s) ORDER BY attempt, part
+        """,
+        [execution_id, *after],
+    ).fetchall()

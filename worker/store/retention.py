@@ -1,0 +1,26 @@
+"""What is deleted after its time: ended jobs with their logs, and sessions."""
+
+import psycopg
+
+
+def delete_old_jobs(conn: psycopg.Connection, keep_s: float, limit: int) -> int:
+    """Delete at most `limit` jobs that ended more than `keep_s` seconds ago, with their logs."""
+    return conn.execute(
+        """
+        WITH old AS (
+          DELETE FROM dpe.jobs WHERE execution_id IN (
+            SELECT execution_id FROM dpe.jobs
+            WHERE ended_at < now() - %s * interval '1 second' ORDER BY ended_at LIMIT %s)
+          RETURNING execution_id
+        ), logs AS (
+          DELETE FROM dpe.job_logs WHERE execution_id IN (SELECT execution_id FROM old)
+        )
+        SELECT count(*) FROM old
+        """,
+        [keep_s, limit],
+    ).fetchone()[0]  # pyright: ignore[reportOptionalSubscript]
+
+
+def delete_ended_sessions(conn: psycopg.Connection) -> int:
+    """Delete sessions past their expiry."""
+    return conn.execute("DELETE FROM dpe.sessions WHERE expires_at < now()").rowcount

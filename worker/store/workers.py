@@ -1,0 +1,55 @@
+"""The workers: who is there, since when, and when each last gave a sign and made progress."""
+
+from uuid import UUID
+
+import psycopg
+
+
+def register(conn: psycopg.Connection, worker_id: UUID, host: str, pid: int, children: int) -> None:
+    """Make a worker known; before this its children can claim nothing."""
+    conn.execute(
+        "INSERT INTO dpe.workers (id, host, pid, children) VALUES (%s, %s, %s, %s)",
+        [worker_id, host, pid, children],
+    )
+
+
+def beat(conn: psycopg.Connection, worker_id: UUID, *, progress: bool) -> bool:
+    """Give a sign; False: the row is gone (a restored database), register again."""
+    done = conn.execute(
+        """
+        UPDATE dpe.workers
+        SET beat_at = now(), progress_at = CASE WHEN %s THEN now() ELSE progress_at END
+        WHERE id = %s
+        """,
+        [progress, worker_id],
+    )
+    return done.rowcount == 1
+
+
+def leave(conn: psycopg.Connection, worker_id: UUID) -> None:
+    """Forget a worker that ended in order."""
+    conn.execute("DELETE FROM dpe.workers WHERE id = %s", [worker_id])
+
+
+def forget_dead(conn: psycopg.Connection, silent_s: float) -> int:
+    """Delete workers that gave no sign for `silent_s` seconds."""
+    return conn.execute(
+        "DELETE FROM dpe.workers WHERE beat_at < now() - %s * interval '1 second'", [silent_s]
+    ).rowcount
+
+
+def take_watch(conn: psycopg.Connection, interval_s: float) -> bool:
+    """Whether this caller keeps the watch this time: one in all of them, once an interval.
+
+    A lease and not a lock: a holder that is frozen or cut off would keep a lock for ever.
+    """
+    return (
+        conn.execute(
+            """
+        UPDATE dpe.installation SET watched_at = now()
+        WHERE watched_at < now() - %s * interval '1 second'
+        """,
+            [interval_s],
+        ).rowcount
+        == 1
+    )
