@@ -41,8 +41,8 @@ class Child:
     folder: Path  # where actions' files are laid out
     jobs_taken: int = 0
     log: JobLog | None = None  # of the running job
-    conn: psycopg.Connection | None = None
-    log_conn: psycopg.Connection | None = None
+    record: psycopg.Connection | None = None  # autocommit: claims and live log lines
+    conn: psycopg.Connection | None = None  # the jobs' transactions
 
 
 child: Child | None = None
@@ -98,16 +98,14 @@ def _attempt(this: Child, job: claims.Claim) -> None:
     with JobLog(logging.INFO, lambda part, lines: _store_log(this, job, part, lines)) as log:
         this.log, began = log, time.monotonic()
         try:
-            with job.conn.transaction():
-                action = load(job.conn, job.action_id, job.version, this.folder)
-                log.begin(action.log_level, f'"{job.name}" BEGIN (custom) action.')
-                result = _call(action, job)
-                log.add(NOTICE, "dpe", _end_line(job, began))
-                claims.succeed(job, _encoded(result, log), log.last_part())
-        except (ClaimLost, psycopg.OperationalError) as error:
-            if isinstance(error, ClaimLost) or job.conn.closed:
-                raise
-            _fail(job, error, log, began)
+            action = load(job.conn, job.action_id, job.version, this.folder)
+            log.begin(action.log_level, f'"{job.name}" BEGIN (custom) action.')
+            result = _call(action, job)
+            encoded = _encoded(result, log)
+            log.add(NOTICE, "dpe", _end_line(job, began))
+            claims.succeed(job, encoded, log.last_part())
+        except ClaimLost:
+            raise
         except BaseException as error:
             if job.conn.closed:
                 # Whatever the handler made of it, the cause is the lost connection.
@@ -144,20 +142,21 @@ def _fail(job: claims.Claim, error: BaseException, log: JobLog, began: float) ->
     text = str(error) or repr(error)
     if isinstance(error, DpeError) and error.hint:
         text += f" ({error.hint})"
-    with job.conn.transaction():
-        claims.fail(
-            job, {"type": _kind(error), "message": text, "traceback": trace}, log.last_part()
-        )
+    claims.fail(job, {"type": _kind(error), "message": text, "traceback": trace}, log.last_part())
 
 
 def _trace(error: BaseException) -> str:
     """The traceback from the handler's first line on; our own frames above it say nothing."""
     frames = traceback.TracebackException.from_exception(error)
-    for at, frame in enumerate(frames.stack):
-        if f"{os.sep}action_" in frame.filename:
-            frames.stack = traceback.StackSummary.from_list(frames.stack[at:])
-            break
+    frames.stack = _from_the_handler_on(frames.stack)
     return "".join(frames.format()).strip().replace("\0", "�")
+
+
+def _from_the_handler_on(stack: traceback.StackSummary) -> traceback.StackSummary:
+    for at, frame in enumerate(stack):
+        if f"{os.sep}action_" in frame.filename:
+            return traceback.StackSummary.from_list(stack[at:])
+    return stack
 
 
 def _kind(error: BaseException) -> str:
@@ -192,22 +191,33 @@ def _claim(this: Child, execution_id: UUID) -> claims.Claim | None:
     """Claim, and where Postgres is away wait for it: the message is in this process' hands."""
     while True:
         try:
-            if this.conn is None or this.conn.closed:
-                name = claims.session_name(this.worker_id, os.getpid())
-                this.conn = connect(settings.database(), name)
-                # A statement whose client is gone must not go on, nor keep its locks.
-                this.conn.execute("SET client_connection_check_interval = '500ms'")
-            return claims.claim(this.conn, execution_id, this.worker_id, os.getpid())
+            record, conn = _connections(this)
+            return claims.claim(record, conn, execution_id, this.worker_id, os.getpid())
         except psycopg.OperationalError as error:
             logger.warning("waiting for the database: %s", error)
             _drop_connections(this)
             time.sleep(0.3)
 
 
+def _connections(this: Child) -> tuple[psycopg.Connection, psycopg.Connection]:
+    """The two connections of a child: for claims and live log lines, and for the jobs' rows."""
+    if this.record is None or this.record.closed:
+        this.record = connect(settings.database(), "dpe-record")
+        # A claim or a log line may be lost in a crash of Postgres: it ends the attempt as well,
+        # and the job is claimed anew.  So neither waits for the disk.
+        this.record.execute("SET synchronous_commit = off")
+    if this.conn is None or this.conn.closed:
+        name = claims.session_name(this.worker_id, os.getpid())
+        this.conn = connect(settings.database(), name, autocommit=False)
+        # A statement whose client is gone must not go on, nor keep its locks.
+        this.conn.execute("SET client_connection_check_interval = '500ms'")
+        this.conn.commit()
+    return this.record, this.conn
+
+
 def _store_log(this: Child, job: claims.Claim, part: int, lines: bytes) -> None:
-    if this.log_conn is None or this.log_conn.closed:
-        this.log_conn = connect(settings.database(), "dpe-log")
-    claims.add_log(this.log_conn, job, part, lines)
+    if this.record is not None:
+        claims.add_log(this.record, job, part, lines)
 
 
 def show_where_and_exit(_number: int, frame: FrameType | None) -> None:
@@ -218,17 +228,17 @@ def show_where_and_exit(_number: int, frame: FrameType | None) -> None:
     this = _this_process()
     with contextlib.suppress(Exception):
         if this.log is not None:
-            where = "".join(traceback.format_stack(frame, limit=8))
+            where = "".join(_from_the_handler_on(traceback.extract_stack(frame)).format())
             this.log.add(logging.WARNING, "dpe", f"ended from outside while it was here:\n{where}")
             this.log.flush_live()
     os._exit(0)
 
 
 def _drop_connections(this: Child) -> None:
-    for conn in (this.conn, this.log_conn):
+    for conn in (this.conn, this.record):
         if conn is not None:
             conn.close()
-    this.conn = this.log_conn = None
+    this.conn = this.record = None
 
 
 def _this_process() -> Child:

@@ -38,15 +38,24 @@ class Claim:
 running: Claim | None = None
 
 
-def claim(conn: psycopg.Connection, execution_id: UUID, worker_id: UUID, pid: int) -> Claim | None:
-    """Take the job, or None: another has it, it has ended, or it is not due; commits.
+def claim(
+    record: psycopg.Connection,
+    conn: psycopg.Connection,
+    execution_id: UUID,
+    worker_id: UUID,
+    pid: int,
+) -> Claim | None:
+    """Take the job, or None: another has it, it has ended, or it is not due.
 
-    A worker that has stopped beating must not claim: its job would be taken back at once.
-    The claim may be lost in a crash of Postgres (`synchronous_commit` off: no disk wait), since
-    the crash ends this connection too, and with it the attempt; the job is then claimed anew.
+    `record` is an autocommit connection, so the claim stands when this returns; `conn` is the one
+    that the job's transaction will run on.  A worker that has stopped beating must not claim: its
+    job would be taken back at once.
     """
-    with conn.transaction(), conn.cursor(row_factory=args_row(_claimed_on(conn))) as cursor:
-        cursor.execute("SET LOCAL synchronous_commit = off")
+
+    def claimed(*columns: Any) -> Claim:
+        return Claim(*columns, conn=conn)
+
+    with record.cursor(row_factory=args_row(claimed)) as cursor:
         return cursor.execute(
             """
             UPDATE dpe.jobs
@@ -62,23 +71,18 @@ def claim(conn: psycopg.Connection, execution_id: UUID, worker_id: UUID, pid: in
         ).fetchone()
 
 
-def _claimed_on(conn: psycopg.Connection) -> Any:
-    def make(*columns: Any) -> Claim:
-        return Claim(*columns, conn=conn)
+def succeed(job: Claim, result: bytes | None, log: tuple[int, bytes]) -> None:
+    """Write status, result, stats and log into the job's transaction, and commit it.
 
-    return make
-
-
-def succeed(job: Claim, result: Any, log: tuple[int, bytes]) -> None:
-    """Write status, result, stats and log into the job's transaction; the caller commits.
-
-    `result` is encoded JSON or None; `log` is (part, lines as JSON).  Raises ClaimLost.
+    `result` is encoded JSON or None; `log` is (part, lines as JSON).  Raises ClaimLost, and then
+    the transaction is rolled back.
     """
     _end(job, "SUCCESS", None, result, log)
 
 
 def fail(job: Claim, error: dict[str, Any], log: tuple[int, bytes]) -> None:
-    """Write FAILED with its error; for a transaction of its own, after the handler's rollback."""
+    """Roll back what the handler wrote, and commit FAILED with its error.  Raises ClaimLost."""
+    job.conn.rollback()
     _end(job, "FAILED", error, None, log)
 
 
@@ -91,34 +95,42 @@ def _end(
 ) -> None:
     # A worker that lost its claim stops here: whoever took, stopped or timed the job out has
     # changed attempt or status, the update finds no row, and the rows of the handler roll back.
+    # Finding no row is made an error (a division by zero), so that the COMMIT can be sent in the
+    # same breath: Postgres skips what follows an error in a pipeline.
     part, lines = log
-    done = job.conn.execute(
-        """
-        WITH ended AS (
-          UPDATE dpe.jobs
-          SET status = %(status)s, ended_at = clock_timestamp(), error = %(error)s::jsonb,
-              result = %(result)s::jsonb, stats = %(stats)s::jsonb
-          WHERE execution_id = %(id)s AND attempt = %(attempt)s AND status = 'PROCESSING'
-          RETURNING execution_id
-        ), logged AS (
-          INSERT INTO dpe.job_logs (execution_id, attempt, part, lines)
-          SELECT execution_id, %(attempt)s, %(part)s, %(lines)s FROM ended
-        )
-        SELECT count(*) FROM ended
-        """,
-        {
-            "id": job.execution_id,
-            "attempt": job.attempt,
-            "status": status,
-            "error": None if error is None else _json(error),
-            "result": None if result is None else result.decode(),
-            "stats": _json(job.stats) if job.stats else None,
-            "part": part,
-            "lines": lines.decode(),
-        },
-    ).fetchone()
-    if done is None or done[0] != 1:
-        raise ClaimLost(f"attempt {job.attempt} of {job.execution_id} is no longer the owner")
+    try:
+        with job.conn.pipeline():
+            job.conn.execute(
+                """
+                WITH ended AS (
+                  UPDATE dpe.jobs
+                  SET status = %(status)s, ended_at = clock_timestamp(), error = %(error)s::jsonb,
+                      result = %(result)s::jsonb, stats = %(stats)s::jsonb
+                  WHERE execution_id = %(id)s AND attempt = %(attempt)s AND status = 'PROCESSING'
+                  RETURNING execution_id
+                ), logged AS (
+                  INSERT INTO dpe.job_logs (execution_id, attempt, part, lines)
+                  SELECT execution_id, %(attempt)s, %(part)s, %(lines)s FROM ended
+                )
+                SELECT 1 / count(*) FROM ended
+                """,
+                {
+                    "id": job.execution_id,
+                    "attempt": job.attempt,
+                    "status": status,
+                    "error": None if error is None else _json(error),
+                    "result": None if result is None else result.decode(),
+                    "stats": _json(job.stats) if job.stats else None,
+                    "part": part,
+                    "lines": lines.decode(),
+                },
+            )
+            job.conn.commit()
+    except psycopg.errors.DivisionByZero:
+        job.conn.rollback()
+        raise ClaimLost(
+            f"attempt {job.attempt} of {job.execution_id} is no longer the owner"
+        ) from None
 
 
 def add_log(conn: psycopg.Connection, job: Claim, part: int, lines: bytes) -> None:
