@@ -17,44 +17,48 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker.settings import Settings
+from worker.settings import current_settings
 from worker.store.publishing import Message
 
 QUEUE = "dpe"
 TASK = "run"
 
-settings = Settings.from_environ()
-
 celery = Celery("dpe", include=["worker.run"])
-celery.conf.update(
-    broker_url=settings.broker_url or "redis://127.0.0.1:6379/0",
-    task_default_queue=QUEUE,
-    # The job row is the result; nothing of a task is kept in the broker.
-    task_ignore_result=True,
-    result_backend=None,
-    # Early ack: a lost message is found again by the watch, within seconds; late ack would bring
-    # it back after `visibility_timeout`, as a second copy (F1, F2, F16).
-    task_acks_late=False,
-    worker_prefetch_multiplier=1,
-    # F21: a worker waits for its broker for as long as it takes.
-    broker_connection_max_retries=None,
-    broker_connection_retry_on_startup=True,
-    broker_channel_error_retry=True,
-    broker_transport_options={
-        "socket_timeout": 10.0,
-        "socket_connect_timeout": 1.0,
-        "socket_keepalive": True,
-        "health_check_interval": 10,
-        "retry_on_timeout": False,
-        "max_retries": 1,
-    },
-    worker_send_task_events=True,
-    task_send_sent_event=False,
-    worker_hijack_root_logger=False,
-    worker_redirect_stdouts=False,
-    accept_content=["json"],
-    enable_utc=True,
-)
+
+
+def _configuration() -> dict[str, object]:
+    return {
+        "broker_url": current_settings().broker(),
+        "task_default_queue": QUEUE,
+        # The job row is the result; nothing of a task is kept in the broker.
+        "task_ignore_result": True,
+        "result_backend": None,
+        # Early ack: a lost message is found again by the watch, within seconds; late ack would
+        # bring it back after `visibility_timeout`, as a second copy (F1, F2, F16).
+        "task_acks_late": False,
+        "worker_prefetch_multiplier": 1,
+        # F21: a worker waits for its broker for as long as it takes.
+        "broker_connection_max_retries": None,
+        "broker_connection_retry_on_startup": True,
+        "broker_channel_error_retry": True,
+        "broker_transport_options": {
+            "socket_timeout": 10.0,
+            "socket_connect_timeout": 1.0,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "retry_on_timeout": False,
+            "max_retries": 1,
+        },
+        "worker_send_task_events": True,
+        "task_send_sent_event": False,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "accept_content": ["json"],
+        "enable_utc": True,
+    }
+
+
+celery.add_defaults(_configuration)  # read when Celery needs it first, not at import
 
 
 def publish(messages: Iterable[Message]) -> None:
@@ -84,7 +88,7 @@ def next_published_at() -> tuple[int, datetime | None]:
 def queue_client() -> Redis:
     """This process's own client; call it after the fork, never before (F20)."""
     return Redis.from_url(
-        settings.broker(),
+        current_settings().broker(),
         socket_timeout=1.0,
         socket_connect_timeout=1.0,
         retry=Retry(NoBackoff(), 0),

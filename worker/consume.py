@@ -15,8 +15,9 @@ from celery.apps.worker import Worker
 from celery.worker import state
 
 from worker import run
-from worker.broker import celery, settings
+from worker.broker import celery
 from worker.errors import DpeError
+from worker.settings import current_settings
 
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, see getrusage(2)
 
@@ -57,6 +58,7 @@ def retire_when_worn(**_: object) -> None:
     this = run.child
     if this is None:
         return
+    settings = current_settings()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT
     if this.jobs_taken >= settings.max_jobs_per_child or peak > settings.max_child_bytes:
         state.should_stop = os.EX_OK

@@ -20,10 +20,11 @@ import psycopg
 from celery import Task
 
 import worker.lakehouse  # noqa: F401 -- pandas and all, once, before the fork: its memory is shared
-from worker.broker import celery, settings
+from worker.broker import celery
 from worker.errors import ClaimLost, DpeError
 from worker.load import Action, load, settings_of
 from worker.logs import NOTICE, JobLog
+from worker.settings import current_settings
 from worker.slots import Slots
 from worker.store import claims
 from worker.store.database import connect
@@ -202,13 +203,13 @@ def _claim(this: Child, execution_id: UUID) -> claims.Claim | None:
 def _connections(this: Child) -> tuple[psycopg.Connection, psycopg.Connection]:
     """The two connections of a child: for claims and live log lines, and for the jobs' rows."""
     if this.record is None or this.record.closed:
-        this.record = connect(settings.database(), "dpe-record")
+        this.record = connect(current_settings().database(), "dpe-record")
         # A claim or a log line may be lost in a crash of Postgres: it ends the attempt as well,
         # and the job is claimed anew.  So neither waits for the disk.
         this.record.execute("SET synchronous_commit = off")
     if this.conn is None or this.conn.closed:
         name = claims.session_name(this.worker_id, os.getpid())
-        this.conn = connect(settings.database(), name, autocommit=False)
+        this.conn = connect(current_settings().database(), name, autocommit=False)
         # A statement whose client is gone must not go on, nor keep its locks.
         this.conn.execute("SET client_connection_check_interval = '500ms'")
         this.conn.commit()

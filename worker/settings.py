@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from worker.errors import SettingError
@@ -89,6 +90,12 @@ class Settings:
         if value is None:
             raise SettingError(f'{name} is not set: run `eval "$(dpe env)"`, or use `dpe up`')
         return value
+
+
+@cache
+def current_settings() -> Settings:
+    """This process's settings, read at the first call and then kept."""
+    return Settings.from_environ()
 
 
 class _Reader:
