@@ -1,0 +1,72 @@
+"""`dpe start action`: the call that makes a job of an event."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app import terminal
+from app.client import Client
+from app.commands.follow import end_with, wait_for
+from app.terminal import json_option
+from worker.errors import Invalid
+
+
+@click.group()
+def start() -> None:
+    """Start an action."""
+
+
+@start.command(name="action")
+@click.argument("action_id", metavar="ID")
+@click.option("--data", metavar="@FILE|-|JSON", help="The event; none: an event without content.")
+@click.option("--wait", is_flag=True, help="Wait for the end; exit code 1 unless SUCCESS.")
+@json_option
+def start_action(action_id: str, data: str | None, wait: bool, as_json: bool) -> None:
+    """Start an action on the rows of --data: JSON text, @FILE, or - for stdin.
+
+    \b
+    Examples:
+      dpe start action 5eaf0db7f6f51d5255974217 --data @rows.json --wait
+      echo '[{"event_id": 1}]' | dpe start action 5eaf0db7f6f51d5255974217 --data -
+    """
+    client = Client.from_environ()
+    answer = client.call("POST", f"/dpe/v3/actions/{action_id}/start", read_data(data)).data
+    show_started(client, answer, wait=wait, as_json=as_json)
+
+
+def show_started(client: Client, answer: dict[str, Any], *, wait: bool, as_json: bool) -> None:
+    """Print what a start answered, or follow its job to the end and print that.
+
+    Leaves with exit code 1 where the job that was waited for did not succeed.
+    """
+
+    execution_id = answer["execution_id"]
+    if not wait:
+        if as_json:
+            terminal.print_json(answer)
+        else:
+            terminal.print_fields([("execution_id", execution_id), ("status", answer["status"])])
+        return
+    if not as_json:
+        terminal.note(f"job {execution_id}")
+    job = wait_for(client, execution_id, quiet=as_json)
+    if as_json:
+        terminal.print_json(job)
+    else:
+        terminal.print_job(job)
+    end_with(job)
+
+
+def read_data(data: str | None) -> bytes | None:
+    """The event's bytes as they are: the API judges them, and keeps them byte for byte."""
+    if data is None:
+        return None
+    if data == "-":
+        return sys.stdin.buffer.read()
+    if not data.startswith("@"):
+        return data.encode()
+    if data == "@":
+        raise Invalid("--data @ names no file", "write --data @FILE, or --data - for stdin")
+    return Path(data[1:]).read_bytes()
