@@ -46,8 +46,12 @@ for command in (table, action, key, token, start, job):
 
 
 @dpe.command()
-@click.option("--port", type=click.IntRange(1, 65535), help="Of the API; default DPE_PORT, 8080.")
-@click.option("--workers", type=click.IntRange(1), help="Jobs at a time; default DPE_WORKERS.")
+@click.option(
+    "--port", metavar="N", type=click.IntRange(1, 65535), help="Of the API; default DPE_PORT, 8080."
+)
+@click.option(
+    "--workers", metavar="N", type=click.IntRange(1), help="Jobs at a time; default DPE_WORKERS."
+)
 @click.option("--no-flower", is_flag=True, help="Leave Flower out.")
 @click.option("--demo", is_flag=True, help="Then show one start call become rows.")
 def up(port: int | None, workers: int | None, no_flower: bool, demo: bool) -> None:
@@ -83,7 +87,9 @@ def api() -> None:
 
 
 @dpe.command()
-@click.option("--workers", type=click.IntRange(1), help="Jobs at a time; default DPE_WORKERS.")
+@click.option(
+    "--workers", metavar="N", type=click.IntRange(1), help="Jobs at a time; default DPE_WORKERS."
+)
 def worker(workers: int | None) -> None:
     """Run a worker alone; as many as you like, on as many machines.
 

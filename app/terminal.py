@@ -12,8 +12,6 @@ from typing import Any
 
 import click
 
-from worker.errors import Invalid
-
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 COLOURS = {
@@ -147,7 +145,6 @@ def _text(value: Any) -> str:
 
 
 def confirm(question: str) -> None:
-    """Ask on a terminal, and stop at a no; where nobody can answer, say how to go without."""
-    if not sys.stdin.isatty():
-        raise Invalid("this asks first, and nobody is there to answer", "add --yes")
-    click.confirm(question, abort=True, err=True)
+    """Ask on a terminal, and stop at a no; a script has made up its mind."""
+    if sys.stdin.isatty():
+        click.confirm(question, abort=True, err=True)

@@ -183,7 +183,7 @@ def _decoded(text: str) -> bytes:
 
 @action.command()
 @click.argument("action_id", metavar="ID")
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option("--yes", is_flag=True, help="Don't ask; asked is only on a terminal.")
 @json_option
 def delete(action_id: str, yes: bool, as_json: bool) -> None:
     """Take an action out of service; jobs accepted before still run.

@@ -25,7 +25,14 @@ def job() -> None:
 @click.option("--action", metavar="ID", help="Only those of this action.")
 @click.option("--status", metavar="STATUS", multiple=True, help="Only in this status; repeatable.")
 @click.option("--since", metavar="TIME", help="Accepted at this time or later (ISO 8601, UTC).")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="How many at most.",
+)
 @click.option("--oldest-first", is_flag=True, help="From the first job on; else the newest ones.")
 @json_option
 def list_(
@@ -97,15 +104,21 @@ def show(execution_id: str, as_json: bool) -> None:
 @job.command()
 @click.argument("execution_id", metavar="JOB")
 @click.option("--follow", "-f", is_flag=True, help="Go on until the job has ended.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
+@json_option
 def logs(execution_id: str, follow: bool, as_json: bool) -> None:
     """Print a job's log; with --follow, the lines as they come.
+
+    With --json it is an array of lines, with --json --follow one object a line.
 
     \b
     Example:
       dpe job logs 3f9c2a1 --follow
     """
-    for line in log_lines(Client.from_environ(), execution_id, follow=follow):
+    lines = log_lines(Client.from_environ(), execution_id, follow=follow)
+    if as_json and not follow:
+        terminal.print_json(list(lines))
+        return
+    for line in lines:
         click.echo(json.dumps(line, ensure_ascii=False) if as_json else terminal.log_line(line))
 
 
