@@ -36,7 +36,8 @@ logger = logging.getLogger("worker.supervise")
 
 TURN_S = 0.2
 LOOK_INTERVAL_S = 0.4
-IDLE_LIMIT_S = 10.0  # a child that takes nothing for so long while jobs wait is replaced
+IDLE_LIMIT_S = 3.0  # a child that takes nothing for so long while jobs wait is replaced
+NEWBORN_S = 10.0  # so long a child may take to get ready
 KILL_AFTER_S = 0.7  # between asking a child to show where it is and killing it
 FAILED_FORK_PAUSE_S = 1.0
 
@@ -73,7 +74,7 @@ class Supervisor:
         self.conn: psycopg.Connection | None = None
         self.watch = Watch(settings)
         self.next_beat = self.next_look = 0.0  # of time.monotonic()
-        self.next_check = time.monotonic() + IDLE_LIMIT_S
+        self.next_check = 0.0
         self.jobs_taken = 0
         self.suspects: set[tuple[UUID, int]] = set()
         self.fork_at = 0.0
@@ -194,7 +195,7 @@ class Supervisor:
             doing = self.slots.read(index)
             if not waiting or doing.claim or doing.jobs_taken != child.jobs_taken:
                 child.jobs_taken, child.busy_at = doing.jobs_taken, now
-            elif now - child.busy_at > IDLE_LIMIT_S:
+            elif now - child.busy_at > IDLE_LIMIT_S and now - child.born > NEWBORN_S:
                 logger.warning("child %d takes no job though jobs wait: replaced", child.pid)
                 _kill(child.pid, signal.SIGKILL)
 

@@ -104,8 +104,8 @@ def _end(
                 """
                 WITH ended AS (
                   UPDATE dpe.jobs
-                  SET status = %(status)s, ended_at = clock_timestamp(), error = %(error)s::jsonb,
-                      result = %(result)s::jsonb, stats = %(stats)s::jsonb
+                  SET status = %(status)s, ended_at = clock_timestamp(), error = %(error)s::json,
+                      result = %(result)s::json, stats = %(stats)s::json
                   WHERE execution_id = %(id)s AND attempt = %(attempt)s AND status = 'PROCESSING'
                   RETURNING execution_id
                 ), logged AS (
@@ -222,7 +222,7 @@ def _take_back(conn: psycopg.Connection, which: str, values: dict[str, Any]) -> 
               worker_id = NULL, pid = NULL, published_at = NULL, due_at = now(), deadline = NULL,
               status = CASE WHEN losses + 1 >= %(max)s THEN 'FAILED' ELSE 'SUBMITTED' END,
               ended_at = CASE WHEN losses + 1 >= %(max)s THEN now() END,
-              error = CASE WHEN losses + 1 >= %(max)s THEN jsonb_build_object(
+              error = CASE WHEN losses + 1 >= %(max)s THEN json_build_object(
                 'type', 'WorkerLost', 'traceback', NULL, 'message',
                 format('the process that ran it was lost %%s times; the last time: %%s',
                        losses + 1, %(why)s::text)) END
@@ -250,7 +250,7 @@ def end_late(conn: psycopg.Connection) -> int:
     return conn.execute(
         """
         UPDATE dpe.jobs
-        SET status = 'TIMEOUT', ended_at = now(), error = jsonb_build_object(
+        SET status = 'TIMEOUT', ended_at = now(), error = json_build_object(
               'type', 'Timeout', 'traceback', NULL, 'message',
               format('it ran longer than its timeout of %s s', timeout_s))
         WHERE status = 'PROCESSING' AND deadline < now()

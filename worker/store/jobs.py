@@ -230,7 +230,7 @@ def stop_all(conn: psycopg.Connection, action_id: str, by: str) -> int:
 def _stop(conn: psycopg.Connection, which: str, id: UUID | str, by: str) -> int:
     query = f"""
         UPDATE dpe.jobs SET status = 'STOPPED', ended_at = now(),
-               error = jsonb_build_object('type', 'Stopped', 'traceback', NULL,
+               error = json_build_object('type', 'Stopped', 'traceback', NULL,
                                           'message', 'stopped by ' || %(by)s::text)
         WHERE {which} AND status IN ('SUBMITTED', 'QUEUED', 'PROCESSING')
         """  # noqa: S608

@@ -67,9 +67,9 @@ CREATE TABLE dpe.jobs (
   deadline     timestamptz,
   worker_id    uuid,
   pid          integer,
-  error        jsonb,
-  result       jsonb,
-  stats        jsonb,
+  error        json,
+  result       json,
+  stats        json,
   CONSTRAINT jobs_ended_have_a_time CHECK
     ((status IN ('SUCCESS', 'FAILED', 'TIMEOUT', 'STOPPED')) = (ended_at IS NOT NULL))
 );
@@ -78,6 +78,7 @@ COMMENT ON COLUMN dpe.jobs.attempt IS 'the fencing token: raised by every claim,
 COMMENT ON COLUMN dpe.jobs.losses IS 'attempts that ended because their process or host was lost';
 COMMENT ON COLUMN dpe.jobs.event IS 'the body as it was posted, JSON; null: none';
 COMMENT ON COLUMN dpe.jobs.due_at IS 'not handed to the broker before (retries wait here)';
+COMMENT ON COLUMN dpe.jobs.result IS 'json and not jsonb, which refuses the escape of NUL';
 COMMENT ON COLUMN dpe.jobs.published_at IS 'when it was last handed to the broker';
 
 CREATE UNIQUE INDEX jobs_seq ON dpe.jobs (seq);
