@@ -6,6 +6,8 @@ command that needs it.
 
 import os
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 
 import click
 
@@ -69,8 +71,26 @@ def up(port: int | None, workers: int | None, no_flower: bool, demo: bool) -> No
     from app import stack
 
     given = {"DPE_PORT": port, "DPE_WORKERS": workers}
-    environ = {**os.environ, **{k: str(v) for k, v in given.items() if v is not None}}
+    environ = _without_own_addresses(os.environ)
+    environ |= {name: str(value) for name, value in given.items() if value is not None}
     stack.up(Settings.from_environ(environ), flower=not no_flower, demo=demo)
+
+
+def _without_own_addresses(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what `eval "$(dpe env)"` put there about the embedded servers.
+
+    In such a shell `dpe up` must start them, not look for them as if they were somebody else's.
+    """
+    from app.embedded import Postgres, Valkey
+
+    home = Settings.from_environ(environ).home
+    own: dict[str, str] = {}
+    for name, server in (("DPE_DATABASE_URL", Postgres), ("DPE_BROKER_URL", Valkey)):
+        with suppress(FileNotFoundError):  # it has never run here
+            own[name] = server(home).url
+    if own and environ.get("DPE_URL", "").startswith("http://127.0.0.1:"):
+        own["DPE_URL"] = environ["DPE_URL"]
+    return {name: value for name, value in environ.items() if own.get(name) != value}
 
 
 @dpe.command()
@@ -150,7 +170,7 @@ def env(as_json: bool) -> None:
     """
     import shlex
 
-    from app.stack import environment
+    from app.stack_file import environment
 
     home = Settings.from_environ().home
     left = environment(home)
@@ -235,3 +255,7 @@ def _explain(error: Exception) -> None:
             f"unexpected {type(error).__name__}: {error}",
             "`dpe --traceback …` shows where; please report it",
         )
+
+
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from app.stack_file import environment
 from worker.errors import DpeError, SettingError, Unauthenticated
 from worker.settings import Settings
 
@@ -54,8 +55,6 @@ def client_settings(environ: Mapping[str, str] | None = None) -> Settings:
     The left credentials are used for the stack that left them only: with another `DPE_URL` they
     would be sent to a stranger.
     """
-    from app.stack import environment  # noqa: PLC0415
-
     given = {k: v for k, v in (os.environ if environ is None else environ).items() if v}
     left = environment(Settings.from_environ(given).home)
     if "DPE_URL" in given and given["DPE_URL"].rstrip("/") != left.get("DPE_URL"):

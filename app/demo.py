@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import psycopg
 
 from app import terminal
 from app.client import Client
@@ -41,6 +42,8 @@ def show(environ: Mapping[str, str]) -> None:
         _play(environ)
     except DpeError as error:
         terminal.fail(f"the demo broke off: {error}", error.hint)
+    except psycopg.Error as error:
+        terminal.fail(f"the demo broke off: Postgres: {error}")
     sys.stdout.flush()
 
 

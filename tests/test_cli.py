@@ -273,7 +273,7 @@ def test_env_lines_make_a_shell_know_the_stack(shell: Shell, tmp_path: Path) -> 
 def test_ps_lists_the_roles_and_the_workers_children(shell: Shell) -> None:
     found = shell.ok("ps", "--json").data
     roles = [process["role"] for process in found]
-    assert {"up", "postgres", "broker", "api", "worker"} <= set(roles), roles
+    assert {"up", "postgres", "valkey", "api", "worker"} <= set(roles), roles
     assert roles.count("worker child") == 2
     assert all(psutil.pid_exists(process["pid"]) for process in found)
     assert all(process["since"].startswith("20") for process in found)
