@@ -1,6 +1,7 @@
 """`dpe key …` and `dpe token`: who may call the API."""
 
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -8,6 +9,9 @@ from app import terminal
 from app.client import Client, client_settings
 from app.terminal import json_option
 from worker.errors import Conflict
+
+if TYPE_CHECKING:
+    from worker.store import access
 
 DEFAULT_ROLE = "DPE Editor"
 
@@ -19,7 +23,12 @@ def key() -> None:
 
 @key.command()
 @click.option("--name", required=True, help="What the key is for.")
-@click.option("--role", default=DEFAULT_ROLE, show_default=True, help="What it may do.")
+@click.option(
+    "--role",
+    default=DEFAULT_ROLE,
+    show_default=True,
+    help="What it may do: DPE Admin, DPE Editor, DPE Starter (start, and see jobs), DPE Viewer.",
+)
 @click.option("--in-database", is_flag=True, help="Write to DPE_DATABASE_URL, not over HTTP.")
 @json_option
 def create(name: str, role: str, in_database: bool, as_json: bool) -> None:
@@ -27,7 +36,7 @@ def create(name: str, role: str, in_database: bool, as_json: bool) -> None:
 
     The first key of an installation, when no key is configured, is written straight to the
     database (DPE_DATABASE_URL); so is any with --in-database, for the day when every secret is
-    lost.
+    lost.  Only a DPE Admin may make further keys over HTTP.
 
     \b
     Example:
@@ -56,13 +65,17 @@ def _create_in_database(database_url: str, name: str, role: str, *, first: bool)
 
     with connect(database_url, "dpe-key") as conn:
         check(conn)
-        if first and any(key.revoked_at is None for key in access.list_keys(conn)):
+        if first and any(_is_good(key) for key in access.list_keys(conn)):
             raise Conflict(
                 "this installation has keys already, and none is configured here",
                 "set DPE_APIKEY and DPE_SECRETKEY; if every secret is lost: --in-database",
             )
         made = access.create_key(conn, name, role)
     return {field: getattr(made, field) for field in FIELDS}
+
+
+def _is_good(key: "access.Key") -> bool:
+    return key.revoked_at is None and key.expires_at > datetime.now(UTC)
 
 
 @key.command(name="list")
