@@ -61,7 +61,7 @@ def _configuration() -> dict[str, object]:
 celery.add_defaults(_configuration)  # read when Celery needs it first, not at import
 
 
-def publish(messages: Iterable[Message]) -> None:
+def publish(messages: Iterable[Message], timeout_s: float = 1.0) -> None:
     """Hand jobs to the broker in one round trip; raises redis.RedisError where it is away.
 
     No retry and short timeouts (F7): a caller that can't publish says so in Postgres, and the
@@ -71,7 +71,7 @@ def publish(messages: Iterable[Message]) -> None:
     """
     envelopes = [_envelope(message) for message in messages]
     if envelopes:
-        queue_client().lpush(QUEUE, *envelopes)
+        queue_client(timeout_s).lpush(QUEUE, *envelopes)
 
 
 def next_published_at() -> tuple[int, datetime | None]:
@@ -85,12 +85,15 @@ def next_published_at() -> tuple[int, datetime | None]:
 
 
 @cache
-def queue_client() -> Redis:
-    """This process's own client; call it after the fork, never before (F20)."""
+def queue_client(timeout_s: float = 1.0) -> Redis:
+    """This process's own client; call it after the fork, never before (F20).
+
+    `timeout_s` is what connecting, and each answer, may take.
+    """
     return Redis.from_url(
         current_settings().broker(),
-        socket_timeout=1.0,
-        socket_connect_timeout=1.0,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
     )
 

@@ -34,6 +34,7 @@ class Action:
     function: str
     timeout_s: float | None
     config: dict[str, Any]
+    files: list[str]  # their paths
     created_at: datetime
     updated_at: datetime
 
@@ -117,6 +118,8 @@ def list_actions(conn: psycopg.Connection) -> list[Action]:
 def _select(conn: psycopg.Connection, which: str, values: dict[str, str]) -> list[Action]:
     query = f"""
         SELECT a.id, v.name, a.version, v.function, v.timeout_s, v.config,
+               ARRAY(SELECT f.path FROM dpe.action_files f
+                     WHERE f.action_id = a.id AND f.version = a.version ORDER BY f.path) AS files,
                a.created_at, a.updated_at
         FROM dpe.actions a
         JOIN dpe.action_versions v ON v.action_id = a.id AND v.version = a.version

@@ -1,5 +1,6 @@
 """Connections to Postgres: a pool for the many threads of the API, one for each worker process."""
 
+import select
 from typing import Any
 
 import psycopg
@@ -45,6 +46,7 @@ def open_pool(
         timeout=2.0,
         # After an outage the next try comes within a second, so that work goes on at once.
         reconnect_timeout=1e9,
+        check=_not_hung_up,
         kwargs={
             "autocommit": True,
             "application_name": name,
@@ -53,3 +55,13 @@ def open_pool(
         },
         open=True,
     )
+
+
+def _not_hung_up(conn: psycopg.Connection[TupleRow]) -> None:
+    """Raise where the server has closed an idle connection: a restart must cost no request.
+
+    Asks the kernel only.  What there is to read on an idle connection is the server's farewell, or
+    a notice, and then the connection is replaced for nothing.
+    """
+    if select.select([conn.fileno()], [], [], 0)[0]:
+        raise psycopg.OperationalError("the server closed the connection")

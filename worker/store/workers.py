@@ -38,6 +38,15 @@ def forget_dead(conn: psycopg.Connection, silent_s: float) -> int:
     ).rowcount
 
 
+def alive(conn: psycopg.Connection, silent_s: float) -> int:
+    """How many workers gave a sign within the last `silent_s` seconds."""
+    row = conn.execute(
+        "SELECT count(*) FROM dpe.workers WHERE beat_at > now() - %s * interval '1 second'",
+        [silent_s],
+    ).fetchone()
+    return row[0] if row else 0
+
+
 def take_watch(conn: psycopg.Connection, interval_s: float) -> bool:
     """Whether this caller keeps the watch this time: one in all of them, once an interval.
 

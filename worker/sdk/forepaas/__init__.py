@@ -1,0 +1,1 @@
+"""The names that handlers import; what stands behind them is `worker.lakehouse`."""

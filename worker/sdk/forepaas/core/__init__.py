@@ -1,0 +1,1 @@
+"""`forepaas.core.settings`: the parameters and the context of a run."""

@@ -1,0 +1,5 @@
+"""`from forepaas.dwh.connect import connect`."""
+
+from worker.lakehouse import connect
+
+__all__ = ["connect"]

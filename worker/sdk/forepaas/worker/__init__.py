@@ -1,0 +1,1 @@
+"""The old names: `forepaas.worker.connect`, `.connector`, `.settings`."""

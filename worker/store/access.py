@@ -1,0 +1,201 @@
+"""Who may do what: API keys, the sessions opened with them, and the roles' permissions.
+
+A permission is `service:resource:action`; `*` in a role stands for any of one of the three.
+Secrets are kept as SHA-256 only: they are random and long, so a slow hash would add nothing.
+"""
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+
+import psycopg
+from psycopg.rows import class_row
+
+from worker.errors import Invalid, NotMigrated
+
+ROLES: dict[str, tuple[str, ...]] = {
+    "DPE Admin": ("*:*:*",),
+    "DPE Editor": ("dpe:*:*", "dwh:*:*"),
+    "DPE Starter": ("dpe:action:start", "dpe:job:read"),
+    "DPE Viewer": ("dpe:*:read", "dwh:*:read"),
+}
+DEFAULT_ROLE = "DPE Editor"
+KEY_LIFETIME_S = 730 * 86400.0
+LONGEST_LIFETIME_S = 100 * 365 * 86400.0
+MAX_NAME = 200  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An API key without its secret."""
+
+    apikey: str
+    name: str
+    role: str
+    created_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """An API key with its secret, which is nowhere else: shown once."""
+
+    apikey: str
+    secretkey: str
+    name: str
+    role: str
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An open session and the key that opened it.  `secret` is set where it was opened only."""
+
+    key_id: int
+    apikey: str
+    name: str
+    role: str
+    expires_at: datetime
+    key_expires_at: datetime
+    secret: str = ""
+
+    @property
+    def permissions(self) -> tuple[str, ...]:
+        return ROLES.get(self.role, ())
+
+    def may(self, permission: str) -> bool:
+        """Whether the session's role has this permission."""
+        return _allows(self.permissions, permission)
+
+
+@lru_cache(maxsize=256)
+def _allows(patterns: tuple[str, ...], permission: str) -> bool:
+    asked = permission.split(":")
+    return any(
+        all(mine in {"*", part} for mine, part in zip(pattern.split(":"), asked, strict=True))
+        for pattern in patterns
+    )
+
+
+def create_key(
+    conn: psycopg.Connection,
+    name: str,
+    role: str = DEFAULT_ROLE,
+    lifetime_s: float = KEY_LIFETIME_S,
+) -> NewKey:
+    """Make an API key good for `lifetime_s` seconds.  Raises Invalid naming what is wrong."""
+    if not name.strip() or len(name) > MAX_NAME or "\0" in name:
+        raise Invalid(f"a key needs a name of 1 to {MAX_NAME} characters")
+    if role not in ROLES:
+        raise Invalid(f"no role is called {role!r}; there are {', '.join(ROLES)}")
+    if not 0 < lifetime_s <= LONGEST_LIFETIME_S:
+        raise Invalid(f"a key's lifetime is above 0 and at most {LONGEST_LIFETIME_S:.0f} seconds")
+    apikey, secretkey = secrets.token_hex(24), secrets.token_hex(32)
+    row = conn.execute(
+        """
+        INSERT INTO dpe.keys (apikey, secret, name, role, expires_at)
+        VALUES (%s, %s, %s, %s, now() + %s * interval '1 second')
+        RETURNING created_at, expires_at
+        """,
+        [apikey, _digest(secretkey), name, role, lifetime_s],
+    ).fetchone()
+    assert row is not None  # noqa: S101 -- RETURNING of one inserted row
+    return NewKey(apikey, secretkey, name, role, *row)
+
+
+def list_keys(conn: psycopg.Connection) -> list[Key]:
+    """All keys, revoked ones included, oldest first."""
+    with conn.cursor(row_factory=class_row(Key)) as cursor:
+        return cursor.execute(
+            "SELECT apikey, name, role, created_at, expires_at, revoked_at"
+            " FROM dpe.keys ORDER BY id"
+        ).fetchall()
+
+
+def revoke_key(conn: psycopg.Connection, apikey: str) -> Key | None:
+    """End a key and its sessions at once, and return it; None: no such key.
+
+    The sessions need no statement of their own: every look-up asks for a key that is not revoked.
+    """
+    with conn.cursor(row_factory=class_row(Key)) as cursor:
+        return cursor.execute(
+            """
+            UPDATE dpe.keys SET revoked_at = coalesce(revoked_at, now()) WHERE apikey = %s
+            RETURNING apikey, name, role, created_at, expires_at, revoked_at
+            """,
+            [apikey],
+        ).fetchone()
+
+
+def open_session(
+    conn: psycopg.Connection, apikey: str, secretkey: str, lifetime_s: float
+) -> Session | None:
+    """Open a session of `lifetime_s` seconds, at most to the key's end.
+
+    None: no such key, another secret, or a key that is revoked or expired; a caller learns not
+    which.
+    """
+    row = conn.execute(
+        """
+        SELECT id, secret, name, role, expires_at FROM dpe.keys
+        WHERE apikey = %s AND revoked_at IS NULL AND expires_at > now()
+        """,
+        [apikey],
+    ).fetchone()
+    # Compared in constant time, and where there is no key as well.
+    same = hmac.compare_digest(row[1] if row else "", _digest(secretkey))
+    if row is None or not same:
+        return None
+    id, _, name, role, key_expires_at = row
+    secret = secrets.token_urlsafe(24)
+    opened = conn.execute(
+        """
+        INSERT INTO dpe.sessions (id, key_id, expires_at)
+        VALUES (%s, %s, least(now() + %s * interval '1 second', %s))
+        RETURNING expires_at
+        """,
+        [_digest(secret), id, lifetime_s, key_expires_at],
+    ).fetchone()
+    assert opened is not None  # noqa: S101 -- RETURNING of one inserted row
+    return Session(id, apikey, name, role, opened[0], key_expires_at, secret)
+
+
+def find_session(conn: psycopg.Connection, secret: str) -> Session | None:
+    """The open session of this secret; None: closed, expired, or its key is not good any more.
+
+    One statement over two primary keys: it runs before everything that a client asks.
+    """
+    with conn.cursor(row_factory=class_row(Session)) as cursor:
+        return cursor.execute(
+            """
+            SELECT k.id AS key_id, k.apikey, k.name, k.role, s.expires_at,
+                   k.expires_at AS key_expires_at
+            FROM dpe.sessions s JOIN dpe.keys k ON k.id = s.key_id
+            WHERE s.id = %s AND s.expires_at > now()
+              AND k.revoked_at IS NULL AND k.expires_at > now()
+            """,
+            [_digest(secret)],
+        ).fetchone()
+
+
+def close_session(conn: psycopg.Connection, secret: str) -> bool:
+    """End one session; False: it was not open."""
+    done = conn.execute("DELETE FROM dpe.sessions WHERE id = %s", [_digest(secret)])
+    return done.rowcount == 1
+
+
+def signing_secret(conn: psycopg.Connection) -> str:
+    """What this installation signs its tokens with."""
+    row = conn.execute("SELECT secret FROM dpe.installation").fetchone()
+    if row is None:
+        raise NotMigrated("dpe.installation is empty: the database was not restored whole")
+    return row[0]
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
