@@ -43,16 +43,6 @@ class StackError(DpeError):
     """The stack can't start, or stands already."""
 
 
-def environment(home: Path) -> dict[str, str]:
-    """The DPE_* variables of the stack under `home`; empty where none has run."""
-    return _left(home).get("environment", {})
-
-
-def processes(home: Path) -> list[dict[str, Any]]:
-    """The stack's living processes: role, pid, since (ISO 8601, UTC), address."""
-    return _left(home).get("processes", [])
-
-
 def up(settings: Settings, *, flower: bool = True, demo: bool = False) -> None:
     """Run the stack until SIGINT, SIGTERM or SIGHUP, then end all of it."""
     settings.home.mkdir(parents=True, exist_ok=True)
@@ -362,13 +352,6 @@ def _is_free(host: str, port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _left(home: Path) -> dict[str, Any]:
-    try:
-        return json.loads((home / "stack.json").read_text())
-    except FileNotFoundError:
-        return {}
 
 
 def _write_private(path: Path, text: str) -> None:
