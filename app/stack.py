@@ -159,6 +159,8 @@ class Stack:
             role.start()
         self._write()
         self._wait_until_ready()
+        if self.told:
+            return
         for role in self.roles:
             _say(role.name, role.address)
         _say("stack", f"is up; Ctrl-C ends it. Data, logs and state: {settings.home}")
@@ -213,7 +215,9 @@ class Stack:
                 for role in self.roles:
                     if role.pid is None and role.name != "flower":
                         raise StackError(f"{role.name} does not start: {_tail(role.log)}")
-                if self.told or time.monotonic() > deadline:
+                if self.told:
+                    return
+                if time.monotonic() > deadline:
                     raise StackError(
                         "the stack did not get ready", f"see {self.roles[0].log.parent}"
                     )
