@@ -57,7 +57,7 @@ def _play(environ: Mapping[str, str]) -> None:
 
     _heading("1. The table, described in examples/tables/event_archive.json")
     built = build_table(client, EXAMPLES / "tables" / "event_archive.json")
-    click.echo(f"   built {built['dataset']}.{built['name']}")
+    click.echo(f"   {built['dataset']}.{built['name']}: {'; '.join(built['changes']) or 'stands'}")
 
     _heading("2. The action, in examples/event_archive")
     pushed = push_files(client, ACTION_ID, read_folder(EXAMPLES / "event_archive"))
@@ -69,7 +69,7 @@ def _play(environ: Mapping[str, str]) -> None:
     _heading("4. The start call, with five rows")
     click.echo(_curl(client.url, token, ORDERS))
     answer = client.call("POST", f"/dpe/v3/actions/{ACTION_ID}/start?type=cam", ORDERS)
-    click.echo(f"   → {answer.status} {json.dumps(answer.data, ensure_ascii=False)}")
+    click.echo(f"   answers {answer.status}: execution {answer.data['execution_id']} accepted")
 
     _heading("5. Its job")
     job: dict[str, Any] = {}
@@ -85,7 +85,8 @@ def _play(environ: Mapping[str, str]) -> None:
 
 def _token(client: Client) -> str:
     """Make the demo's key (once) and log in with it; in later runs with the stack's own."""
-    known = [key for key in client.get("/iam/v4/keys").data if key["name"] == KEY_NAME]
+    keys = client.get("/iam/v4/keys").data
+    known = [key for key in keys if key["name"] == KEY_NAME and not key["revoked_at"]]
     if known:
         click.echo(f"   the key {known[0]['apikey'][:8]}… is there from a run before")
         return client.token()

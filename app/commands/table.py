@@ -33,11 +33,12 @@ def build(file: Path, as_json: bool) -> None:
     if as_json:
         terminal.print_json(built)
     else:
-        click.echo(f"built {built['dataset']}.{built['name']}")
+        done = "; ".join(built["changes"]) or "nothing had to change"
+        click.echo(f"built {built['dataset']}.{built['name']}: {done}")
 
 
 def build_table(client: Client, file: Path) -> dict[str, Any]:
-    """Send a described table to be built; raise Invalid where the file is no JSON object."""
+    """Have a described table built; raise Invalid where the file is not JSON."""
     try:
         described = json.loads(file.read_bytes())
     except ValueError as error:
