@@ -36,7 +36,7 @@ define install
 	echo "installing $(1) into $(VENV) (the first time about a minute)"; \
 	{ $(VENV)/bin/python -m pip install --disable-pip-version-check --progress-bar off \
 	    --constraint constraints.txt --editable '$(1)'; echo $$? > $(VENV)/.exit; } | \
-	awk -v live=$$live 'live && /^Collecting/ { n++; printf "\r\033[K  %d: %s", n, $$2; fflush() } \
+	awk -v live=$$live 'live && /^Collecting/ { n++; sub(/[^A-Za-z0-9._-].*/, "", $$2); printf "\r\033[K  %d: %s", n, $$2; fflush() } \
 	  live && /^Installing collected/ { printf "\r\033[K  unpacking %d packages", n; fflush() } \
 	  END { if (live) printf "\r\033[K" }'; \
 	[ "$$(cat $(VENV)/.exit)" = 0 ] || { echo 'installing failed: pip says why above' >&2; exit 1; }; \

@@ -1,5 +1,6 @@
 """Following one job from outside: the statuses it passes through, and its log as it grows."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,18 +12,27 @@ import click
 
 from app import terminal
 from app.client import Client
+from worker.errors import DpeError
 
 ENDED = {"SUCCESS", "FAILED", "TIMEOUT", "STOPPED"}
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.5
 
 
+class Unfinished(DpeError):
+    """A job took longer than somebody was ready to wait; it goes on."""
+
+    hint = "does the worker run? `dpe ps`, and its log: DPE_HOME/log/worker.log"
+
+
 def status_changes(
-    client: Client, execution_id: str
+    client: Client, execution_id: str, limit_s: float = math.inf
 ) -> Iterator[tuple[str, float, dict[str, Any]]]:
     """Yield (status, seconds since it was accepted, the job) as the job goes, until it has ended.
 
     Times are the engine's own, so that a status that passed between two looks is told as well.
+    Raises Unfinished where `limit_s` seconds were not enough.
     """
+    deadline = time.monotonic() + limit_s
     told: set[tuple[str, str]] = set()
     pause = FIRST_PAUSE_S
     while True:
@@ -34,6 +44,8 @@ def status_changes(
                 pause = FIRST_PAUSE_S
         if job["status"] in ENDED:
             return
+        if time.monotonic() > deadline:
+            raise Unfinished(f"job {execution_id} is still {job['status']} after {limit_s:.0f} s")
         time.sleep(pause)
         pause = min(pause * 1.5, LONGEST_PAUSE_S)
 
