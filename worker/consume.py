@@ -13,6 +13,7 @@ import sys
 from celery import signals
 from celery.apps.worker import Worker
 from celery.worker import state
+from celery.worker.consumer import Consumer
 
 from worker import run
 from worker.broker import celery
@@ -47,9 +48,11 @@ def keep_our_logging(**_: object) -> None:
 
 
 @signals.worker_ready.connect
-def answer_the_supervisor(**_: object) -> None:
-    """SIGUSR1 says: the job is no longer yours.  Set late, since Celery sets its own one first."""
-    signal.signal(signal.SIGUSR1, run.show_where_and_exit)
+def get_ready(sender: Consumer, **_: object) -> None:
+    """What can be set only now, since Celery has set its own before."""
+    signal.signal(signal.SIGUSR1, run.show_where_and_exit)  # the supervisor: not your job any more
+    if run.child is not None:
+        run.child.send_event = sender.event_dispatcher.send
 
 
 @signals.task_postrun.connect

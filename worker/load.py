@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from forepaas.core.settings import CONFIG, PARAMS
 
+from forepaas.core.settings import CONFIG, PARAMS
 from worker.errors import LoadError
 from worker.logs import NOTICE
 from worker.store import actions
+from worker.store.retry import Retry
 
 KEPT = 256  # versions per process; the least recently used goes first
 
@@ -50,6 +51,7 @@ class Action:
     variables: dict[str, str]
     log_level: int
     keeps_on_insert_error: bool
+    retry: Retry
 
     def handler(self) -> Callable[[Any], Any]:
         """Import `main.py` (the first time) and return the function that takes the event."""
@@ -133,6 +135,7 @@ def _lay_out(source: actions.Source, folder: Path) -> Action:
         | _variables(environment.get("variables")),
         log_level=LEVELS.get(level, logging.INFO),
         keeps_on_insert_error=params.get("on_insert_error") == "continue",
+        retry=Retry.of(source.config),
     )
 
 

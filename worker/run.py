@@ -7,9 +7,13 @@ the claim, leaves nothing of it behind.
 import contextlib
 import logging
 import os
+import threading
 import time
 import traceback
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,8 +22,11 @@ from uuid import UUID
 import orjson
 import psycopg
 from celery import Task
+from celery.exceptions import Ignore
+from redis import RedisError
 
 import worker.lakehouse  # noqa: F401 -- pandas and all, once, before the fork: its memory is shared
+from worker import broker
 from worker.broker import celery
 from worker.errors import ClaimLost, DpeError
 from worker.load import Action, load, settings_of
@@ -28,6 +35,7 @@ from worker.settings import current_settings
 from worker.slots import Slots
 from worker.store import claims
 from worker.store.database import connect
+from worker.store.publishing import Message
 
 logger = logging.getLogger("worker.run")
 
@@ -44,6 +52,8 @@ class Child:
     log: JobLog | None = None  # of the running job
     record: psycopg.Connection | None = None  # autocommit: claims and live log lines
     conn: psycopg.Connection | None = None  # the jobs' transactions
+    rest: deque[tuple[str, str]] = field(default_factory=deque)  # of the message under way
+    send_event: Callable[..., None] | None = None  # to those who watch: Flower
 
 
 child: Child | None = None
@@ -67,22 +77,91 @@ class InsertFailed(DpeError):
     """A bulk_insert of this job failed, and the handler went on as if it had not."""
 
 
-@celery.task(name="run", bind=True, ignore_result=True)
-def run(self: Task) -> None:
-    """The one task: its id is the execution id."""
-    execute(_this_process(), UUID(self.request.id))
+class JobFailed(Exception):
+    """How a failed job's end reaches Celery, so that Flower shows it; the record has it all."""
 
 
-def execute(this: Child, execution_id: UUID) -> None:
-    """Run one job to its end; what is not ours to run (any more) is left alone."""
+@dataclass(frozen=True, slots=True)
+class End:
+    """How an attempt ended, for those who watch."""
+
+    status: str
+    error: str = ""
+
+
+@celery.task(name="run", bind=True, ignore_result=True, throws=(JobFailed,))
+def run(self: Task, *others: list[str]) -> None:
+    """The one task.  Its id is the execution id of its (first) job.
+
+    `others`, (execution id, action's name) each, are further jobs of the same message.  Each has
+    its own transaction, status and log.  They are run after the first; where that takes long they
+    go back to the broker, so that a slow job holds up nobody.
+    """
+    this = _this_process()
+    if not others:
+        _tell_celery(execute(this, UUID(self.request.id)))
+        return
+    this.rest.extend((id, name) for id, name in others)
+    timer = threading.Timer(HOLD_UP_S, hand_back, [this.rest])
+    timer.start()
+    try:
+        first = execute(this, UUID(self.request.id))
+        while this.rest:
+            with contextlib.suppress(IndexError):  # the timer was quicker
+                id, name = this.rest.popleft()
+                _run_watched(this, id, name)
+    finally:
+        timer.cancel()
+        hand_back(this.rest)
+    _tell_celery(first)
+
+
+HOLD_UP_S = 0.1
+
+
+def hand_back(rest: deque[tuple[str, str]]) -> None:
+    """Publish again what is left of a message, each job by itself."""
+    messages = []
+    while rest:
+        with contextlib.suppress(IndexError):
+            id, name = rest.popleft()
+            messages.append(Message(UUID(id), name, datetime.now(UTC)))
+    with contextlib.suppress(RedisError):  # then the watch finds them
+        broker.publish(messages)
+
+
+def _tell_celery(end: End | None) -> None:
+    if end is None:
+        raise Ignore  # another has it: it is told of there
+    if end.status != "SUCCESS":
+        raise JobFailed(end.error)
+
+
+def _run_watched(this: Child, id: str, name: str) -> None:
+    """Run a job that came with another's message, and send the events that Celery would send."""
+    send = this.send_event or (lambda *_, **__: None)
+    send("task-received", uuid=id, name=name, args="()", kwargs="{}", root_id=id, retries=0)
+    send("task-started", uuid=id)
+    began = time.monotonic()
+    end = execute(this, UUID(id))
+    if end is None:
+        return
+    if end.status == "SUCCESS":
+        send("task-succeeded", uuid=id, result="None", runtime=time.monotonic() - began)
+    else:
+        send("task-failed", uuid=id, exception=f"JobFailed({end.error!r})", traceback="")
+
+
+def execute(this: Child, execution_id: UUID) -> End | None:
+    """Run one attempt of a job to its end; None: it was not ours to run (any more)."""
     job = _claim(this, execution_id)
     if job is None:
-        return  # another has it, it has ended, or this worker must not claim now
+        return None  # another has it, it has ended, or this worker must not claim now
     this.slots.take(this.index, job.execution_id, job.attempt)
     this.jobs_taken += 1
     claims.running = job
     try:
-        _attempt(this, job)
+        return _attempt(this, job)
     except ClaimLost as lost:
         logger.warning("%s", lost)
     except psycopg.OperationalError:
@@ -93,11 +172,12 @@ def execute(this: Child, execution_id: UUID) -> None:
     finally:
         claims.running = this.log = None
         this.slots.release(this.index)
+    return None
 
 
-def _attempt(this: Child, job: claims.Claim) -> None:
+def _attempt(this: Child, job: claims.Claim) -> End:
     with JobLog(logging.INFO, lambda part, lines: _store_log(this, job, part, lines)) as log:
-        this.log, began = log, time.monotonic()
+        this.log, began, action = log, time.monotonic(), None
         try:
             action = load(job.conn, job.action_id, job.version, this.folder)
             log.begin(action.log_level, f'"{job.name}" BEGIN (custom) action.')
@@ -105,15 +185,17 @@ def _attempt(this: Child, job: claims.Claim) -> None:
             encoded = _encoded(result, log)
             log.add(NOTICE, "dpe", _end_line(job, began))
             claims.succeed(job, encoded, log.last_part())
+            return End("SUCCESS")
         except ClaimLost:
             raise
         except BaseException as error:
             if job.conn.closed:
                 # Whatever the handler made of it, the cause is the lost connection.
                 raise psycopg.OperationalError("the job's connection is closed") from error
-            _fail(job, error, log, began)
+            end = _fail(action, job, error, log, began)
             if not isinstance(error, (Exception, SystemExit)):
                 raise  # KeyboardInterrupt and the like are meant for the worker as well
+            return end
 
 
 def _call(action: Action, job: claims.Claim) -> Any:
@@ -136,14 +218,23 @@ def _content(job: claims.Claim) -> Any:
     return None if job.event is None else orjson.loads(job.event)
 
 
-def _fail(job: claims.Claim, error: BaseException, log: JobLog, began: float) -> None:
+def _fail(
+    action: Action | None, job: claims.Claim, error: BaseException, log: JobLog, began: float
+) -> End:
     trace = _trace(error)
     log.add(logging.ERROR, "dpe", trace)
     log.add(NOTICE, "dpe", _end_line(job, began))
     text = str(error) or repr(error)
     if isinstance(error, DpeError) and error.hint:
         text += f" ({error.hint})"
-    claims.fail(job, {"type": _kind(error), "message": text, "traceback": trace}, log.last_part())
+    kept = {"type": _kind(error), "message": text, "traceback": trace}
+    pause_s = action.retry.pause_s(error, job.failures + 1) if action else None
+    if pause_s is None:
+        claims.fail(job, kept, log.last_part())
+        return End("FAILED", text)
+    log.add(NOTICE, "dpe", f'"{job.name}" is tried again in {pause_s:.1f} s')
+    claims.fail_for_now(job, kept, pause_s, log.last_part())
+    return End("RETRY", text)
 
 
 def _trace(error: BaseException) -> str:

@@ -43,7 +43,8 @@ def test_a_handlers_rows_and_its_success_stand_together(engine: Engine) -> None:
 )
 def test_a_handler_that_raises_leaves_nothing(engine: Engine, ending: str, kind: str) -> None:
     action = engine.push(
-        f"from rows import write, claims\ndef handle(event):\n    write(5)\n    {ending}", rows=INSERT
+        f"from rows import write, claims\ndef handle(event):\n    write(5)\n    {ending}",
+        rows=INSERT,
     )
     job = engine.run(action)
     assert (job.status, count(engine)) == ("FAILED", 0)

@@ -17,11 +17,12 @@ import psycopg
 from psycopg.rows import class_row
 
 from worker.errors import Invalid
+from worker.store.durations import duration_s
+from worker.store.retry import Retry
 
 CONFIG_FILE, MAIN_FILE = "forepaas.json", "main.py"
 DEFAULT_FUNCTION = "customfunc"
 DEFAULT_TIMEOUT = "2h"
-UNIT_S = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ def push(conn: psycopg.Connection, action_id: str | None, files: Mapping[str, by
     if not re.fullmatch(r"[0-9a-f]{24}", id):
         raise Invalid(f"the action's id must be 24 hex characters in lower case, got {id!r}")
     config = _config(files)
+    Retry.of(config)  # raises where it is wrong
     name, function, timeout_s = _name(config, id), _function(config), _timeout_s(config)
     digest = hashlib.sha256()
     for path in sorted(files):
@@ -166,14 +168,6 @@ def source(conn: psycopg.Connection, action_id: str, version: int) -> Source | N
         [action_id, version],
     ).fetchall()
     return Source(action_id, version, *row, files={path: bytes(content) for path, content in files})
-
-
-def duration_s(text: str, where: str) -> float:
-    """Seconds of a duration like `"1h 10m"`; units w d h m s.  Raises Invalid naming `where`."""
-    if not re.fullmatch(r"\s*(\d+(\.\d+)?\s*[wdhms]\s*)+", text):
-        raise Invalid(f'{where} must be a duration like "1h 10m" (units w d h m s), got {text!r}')
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([wdhms])", text)
-    return sum(float(number) * UNIT_S[unit] for number, unit in parts)
 
 
 def _next_version(conn: psycopg.Connection, id: str) -> int:

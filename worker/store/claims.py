@@ -27,6 +27,7 @@ class Claim:
     name: str
     event: str | None
     event_type: str
+    failures: int
     # The connection that holds the job's transaction: every row of the handler goes through it.
     conn: psycopg.Connection = field(repr=False)
     stats: list[dict[str, Any]] = field(default_factory=list)
@@ -66,7 +67,7 @@ def claim(
             WHERE execution_id = %(id)s AND status IN ('QUEUED', 'SUBMITTED') AND due_at <= now()
               AND EXISTS (SELECT FROM dpe.workers
                           WHERE id = %(worker)s AND beat_at > now() - interval '5 seconds')
-            RETURNING execution_id, attempt, action_id, version, name, event, event_type
+            RETURNING execution_id, attempt, action_id, version, name, event, event_type, failures
             """,
             {"id": execution_id, "worker": worker_id, "pid": pid},
         ).fetchone()
@@ -87,12 +88,22 @@ def fail(job: Claim, error: dict[str, Any], log: tuple[int, bytes]) -> None:
     _end(job, "FAILED", error, None, log)
 
 
+def fail_for_now(job: Claim, error: dict[str, Any], pause_s: float, log: tuple[int, bytes]) -> None:
+    """Roll back what the handler wrote, and put the job back in line, due in `pause_s` seconds.
+
+    The wait stands in Postgres, so it survives any restart.  Raises ClaimLost.
+    """
+    job.conn.rollback()
+    _end(job, "SUBMITTED", error, None, log, pause_s)
+
+
 def _end(
     job: Claim,
     status: str,
     error: dict[str, Any] | None,
     result: bytes | None,
     log: tuple[int, bytes],
+    pause_s: float = 0.0,
 ) -> None:
     # A worker that lost its claim stops here: whoever took, stopped or timed the job out has
     # changed attempt or status, the update finds no row, and the rows of the handler roll back.
@@ -105,7 +116,14 @@ def _end(
                 """
                 WITH ended AS (
                   UPDATE dpe.jobs
-                  SET status = %(status)s, ended_at = clock_timestamp(), error = %(error)s::json,
+                  SET status = %(status)s,
+                      ended_at = CASE WHEN %(status)s <> 'SUBMITTED' THEN clock_timestamp() END,
+                      due_at = CASE WHEN %(status)s = 'SUBMITTED'
+                        THEN clock_timestamp() + %(pause)s * interval '1 second' ELSE due_at END,
+                      failures = failures + CASE WHEN %(status)s = 'SUBMITTED' THEN 1 ELSE 0 END,
+                      published_at = CASE WHEN %(status)s = 'SUBMITTED' THEN NULL
+                        ELSE published_at END,
+                      error = %(error)s::json,
                       result = %(result)s::json, stats = %(stats)s::json
                   WHERE execution_id = %(id)s AND attempt = %(attempt)s AND status = 'PROCESSING'
                   RETURNING execution_id
@@ -119,6 +137,7 @@ def _end(
                     "id": job.execution_id,
                     "attempt": job.attempt,
                     "status": status,
+                    "pause": pause_s,
                     "error": None if error is None else _json(error),
                     "result": None if result is None else result.decode(),
                     "stats": _json(job.stats) if job.stats else None,

@@ -39,14 +39,26 @@ def open_pool(
 
     A request waits at most 2 s for a connection; then `psycopg_pool.PoolTimeout`.
     """
-    return ConnectionPool(
+
+    def check(conn: psycopg.Connection[TupleRow]) -> None:
+        # Asks the kernel only, no round trip: an idle connection has nothing to read but the
+        # server's farewell.  A restart ends all of them, so all are replaced, and it costs no
+        # request; one by one, the pool would pause for longer after each.
+        poll = select.poll()  # not select(), which knows no descriptor above 1023
+        poll.register(conn.fileno(), select.POLLIN)
+        if poll.poll(0):
+            pool.drain()
+            raise psycopg.OperationalError("the server closed the connection")
+
+    pool = ConnectionPool(
         database_url,
         min_size=1,
         max_size=size,
         timeout=2.0,
-        # After an outage the next try comes within a second, so that work goes on at once.
-        reconnect_timeout=1e9,
-        check=_not_hung_up,
+        # The pool doubles its pauses for as long as an outage lasts, and would sleep on after it.
+        # Made to give up early, it tries anew with the next request.
+        reconnect_timeout=0.5,
+        check=check,
         kwargs={
             "autocommit": True,
             "application_name": name,
@@ -55,13 +67,4 @@ def open_pool(
         },
         open=True,
     )
-
-
-def _not_hung_up(conn: psycopg.Connection[TupleRow]) -> None:
-    """Raise where the server has closed an idle connection: a restart must cost no request.
-
-    Asks the kernel only.  What there is to read on an idle connection is the server's farewell, or
-    a notice, and then the connection is replaced for nothing.
-    """
-    if select.select([conn.fileno()], [], [], 0)[0]:
-        raise psycopg.OperationalError("the server closed the connection")
+    return pool

@@ -54,6 +54,7 @@ CREATE TABLE dpe.jobs (
                  ('SUBMITTED', 'QUEUED', 'PROCESSING', 'SUCCESS', 'FAILED', 'TIMEOUT', 'STOPPED')),
   attempt      integer NOT NULL DEFAULT 0,
   losses       integer NOT NULL DEFAULT 0,
+  failures     integer NOT NULL DEFAULT 0,
   event        text,
   event_type   text NOT NULL,
   key_id       bigint,
@@ -76,6 +77,7 @@ CREATE TABLE dpe.jobs (
 COMMENT ON COLUMN dpe.jobs.seq IS 'order of acceptance; what lists are sorted and paged by';
 COMMENT ON COLUMN dpe.jobs.attempt IS 'the fencing token: raised by every claim, checked by every end';
 COMMENT ON COLUMN dpe.jobs.losses IS 'attempts that ended because their process or host was lost';
+COMMENT ON COLUMN dpe.jobs.failures IS 'attempts that raised and were followed by another (retry)';
 COMMENT ON COLUMN dpe.jobs.event IS 'the body as it was posted, JSON; null: none';
 COMMENT ON COLUMN dpe.jobs.due_at IS 'not handed to the broker before (retries wait here)';
 COMMENT ON COLUMN dpe.jobs.result IS 'json and not jsonb, which refuses the escape of NUL';

@@ -1,0 +1,113 @@
+"""Failed attempts that are followed by others; and several jobs in one message."""
+
+import time
+from base64 import b64decode
+from uuid import UUID
+
+import orjson
+import pytest
+
+from tests.stack import Engine, until
+from worker import broker
+from worker.errors import Invalid
+from worker.store.publishing import Message
+
+FLAKY = """
+from worker.store import claims
+def handle(event):
+    claims.running.conn.execute("INSERT INTO data_prim.t VALUES (%s)", [event.attempt])
+    if event.attempt < event.content:
+        raise ConnectionError("not yet")
+    return event.attempt
+"""
+
+
+@pytest.fixture
+def engine(engine: Engine) -> Engine:
+    engine.conn.execute("CREATE SCHEMA data_prim")
+    engine.conn.execute("CREATE TABLE data_prim.t (n int)")
+    return engine
+
+
+def test_a_failed_attempt_is_followed_by_others_until_one_succeeds(engine: Engine) -> None:
+    engine.worker()
+    config = {"retry": {"max_attempts": 3, "backoff": 0.1, "on": ["OSError"]}}
+    job = engine.run(engine.push(FLAKY, config=config), 3)
+    assert (job.status, job.result, job.attempt) == ("SUCCESS", 3, 3)
+    assert engine.rows("SELECT n FROM data_prim.t") == [(3,)]  # of the others nothing is left
+    said = [line["message"] for line in engine.log(job.execution_id)]
+    assert sum("is tried again" in line for line in said) == 2
+
+
+def test_attempts_come_to_an_end(engine: Engine) -> None:
+    engine.worker()
+    config = {"retry": {"max_attempts": 2, "backoff": "0.1s"}}
+    job = engine.run(engine.push(FLAKY, config=config), 9)
+    assert (job.status, job.attempt) == ("FAILED", 2)
+
+
+def test_only_the_named_errors_are_retried(engine: Engine) -> None:
+    engine.worker()
+    config = {"retry": {"max_attempts": 5, "backoff": 0.1, "on": ["ValueError"]}}
+    job = engine.run(engine.push(FLAKY, config=config), 9)
+    assert (job.status, job.attempt) == ("FAILED", 1)
+
+
+def test_a_wait_for_the_next_attempt_outlives_worker_and_broker(engine: Engine) -> None:
+    worker = engine.worker()
+    config = {"retry": {"max_attempts": 2, "backoff": "3s"}}
+    id = engine.start(engine.push(FLAKY, config=config), 2)
+    until(lambda: engine.job(id).status == "SUBMITTED")
+    worker.process.kill()
+    engine.redis.flushall()
+    engine.worker()
+    time.sleep(0.5)
+    assert engine.job(id).attempt == 1  # its time has not come
+    assert engine.ended(id).result == 2
+
+
+def test_a_wrong_retry_setting_is_refused_at_the_push(engine: Engine) -> None:
+    with pytest.raises(Invalid, match='"retry": "max_attempts" must be from 1 to 1000'):
+        engine.push(FLAKY, config={"retry": {"max_attempts": 0}})
+
+
+SLOW = "import time\ndef handle(event): time.sleep(event.content)"
+
+
+def bundle(engine: Engine, contents: list[object]) -> list[UUID]:
+    action = engine.push(SLOW)
+    jobs = [engine.accept(action, content) for content in contents]
+    messages = [Message(job.execution_id, job.name, job.published_at) for job in jobs]
+    engine.redis.lpush(broker.QUEUE, broker._envelope(messages))
+    return [job.execution_id for job in jobs]
+
+
+def test_jobs_of_one_message_each_have_their_own_end(engine: Engine) -> None:
+    ids = bundle(engine, [0, "no number", 0, 0])
+    engine.worker(children=1)
+    ends = [engine.ended(id).status for id in ids]
+    assert ends == ["SUCCESS", "FAILED", "SUCCESS", "SUCCESS"]
+
+
+def test_a_slow_job_holds_up_none_of_its_message(engine: Engine) -> None:
+    slow, *quick = bundle(engine, [20, 0, 0, 0])
+    engine.worker(children=2)
+    for id in quick:
+        assert engine.ended(id, 4).status == "SUCCESS"
+    assert engine.job(slow).status == "PROCESSING"
+
+
+def test_what_we_send_is_what_celery_would_send(engine: Engine) -> None:
+    action = engine.push(SLOW)
+    accepted = engine.accept(action, 0)
+    broker.publish([Message(accepted.execution_id, "x", accepted.published_at)])
+    broker.celery.send_task(
+        broker.TASK, task_id=str(accepted.execution_id), shadow="x", ignore_result=True
+    )
+    theirs, ours = (orjson.loads(m) for m in engine.redis.lrange(broker.QUEUE, 0, -1))
+    assert set(theirs["headers"]) | {"published_at"} == set(ours["headers"])
+    assert set(theirs["properties"]) == set(ours["properties"])
+    for key in ("lang", "task", "id", "shadow", "retries", "timelimit", "root_id", "ignore_result"):
+        assert theirs["headers"][key] == ours["headers"][key]
+    assert orjson.loads(b64decode(theirs["body"])) == orjson.loads(b64decode(ours["body"]))
+    broker.celery.pool.force_close_all()
