@@ -23,7 +23,8 @@ from typing import Any
 
 import click
 
-from app.embedded import Postgres, Valkey, die_with_parent
+from app.child import die_with_parent
+from app.embedded import Postgres, Valkey
 from worker.errors import DpeError
 from worker.settings import Settings
 from worker.store import access
