@@ -56,6 +56,7 @@ class NewKey:
 class Session:
     """An open session and the key that opened it.  `secret` is set where it was opened only."""
 
+    id: str
     key_id: int
     apikey: str
     name: str
@@ -162,7 +163,7 @@ def open_session(
         [_digest(secret), id, lifetime_s, key_expires_at],
     ).fetchone()
     assert opened is not None  # noqa: S101 -- RETURNING of one inserted row
-    return Session(id, apikey, name, role, opened[0], key_expires_at, secret)
+    return Session(_digest(secret), id, apikey, name, role, opened[0], key_expires_at, secret)
 
 
 def find_session(conn: psycopg.Connection, secret: str) -> Session | None:
@@ -173,7 +174,7 @@ def find_session(conn: psycopg.Connection, secret: str) -> Session | None:
     with conn.cursor(row_factory=class_row(Session)) as cursor:
         return cursor.execute(
             """
-            SELECT k.id AS key_id, k.apikey, k.name, k.role, s.expires_at,
+            SELECT s.id, k.id AS key_id, k.apikey, k.name, k.role, s.expires_at,
                    k.expires_at AS key_expires_at
             FROM dpe.sessions s JOIN dpe.keys k ON k.id = s.key_id
             WHERE s.id = %s AND s.expires_at > now()

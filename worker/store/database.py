@@ -50,7 +50,7 @@ def open_pool(
             pool.drain()
             raise psycopg.OperationalError("the server closed the connection")
 
-    pool = ConnectionPool(
+    pool: ConnectionPool[psycopg.Connection[TupleRow]] = ConnectionPool(
         database_url,
         min_size=1,
         max_size=size,

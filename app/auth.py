@@ -1,0 +1,79 @@
+"""From a token to permissions: every route says what it needs, and nothing runs before that."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from flask import g, request
+
+from app.resources import resources
+from worker.errors import Forbidden, Unauthenticated
+from worker.store import access
+from worker.store.access import Session
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+ANY_SESSION = "any session"
+NOBODY = "no session"
+
+
+def needs(permission: str, *, checked_with_the_statement: bool = False) -> Callable[[View], View]:
+    """Let a view run for sessions with this permission only (`"dpe:action:start"`).
+
+    `ANY_SESSION` asks for an open session alone.  The session is `g.session` then.  A view whose
+    own statement asks whether the session is open (`checked_with_the_statement`) may be given one
+    that was read before: what a session may do never changes, and Postgres is asked once and not
+    twice.
+    """
+
+    def declare(view: View) -> View:
+        @wraps(view)
+        def gate(*args: Any, **kwargs: Any) -> Any:
+            session = _authenticate(checked_with_the_statement)
+            if permission != ANY_SESSION and not session.may(permission):
+                raise Forbidden(hint=f"the role {session.role} has no {permission}")
+            g.session = session
+            return view(*args, **kwargs)
+
+        setattr(gate, "needs", permission)  # noqa: B010 -- the test of all routes reads it
+        return cast("View", gate)
+
+    return declare
+
+
+def open_to_all(view: View) -> View:
+    """Declare that a view answers without a session."""
+    setattr(view, "needs", NOBODY)  # noqa: B010
+    return view
+
+
+def session() -> Session:
+    """The session that this request came with."""
+    return g.session
+
+
+def token_secret() -> str:
+    """The secret inside this request's token; raises Unauthenticated where there is none."""
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    token = value.strip() if scheme.lower() == "bearer" else request.args.get("token", "")
+    if not token:
+        raise Unauthenticated(hint="send ?token= or Authorization: Bearer; POST /iam/login has it")
+    return resources().tokens.unseal(token)
+
+
+def check_session() -> None:
+    """Ask Postgres whether the request's session is open; raises Unauthenticated."""
+    _authenticate(known_will_do=False)
+
+
+def _authenticate(known_will_do: bool) -> Session:
+    secret = token_secret()
+    held = resources()
+    found = held.sessions.get(secret) if known_will_do else None
+    if found is None:
+        with held.pool.connection() as conn:
+            found = access.find_session(conn, secret)
+        held.sessions.keep(secret, found)
+    if found is None:
+        raise Unauthenticated
+    return found

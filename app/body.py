@@ -1,0 +1,80 @@
+"""What requests carry: events, kept byte for byte, and JSON objects."""
+
+from codecs import BOM_UTF8
+from typing import Any
+
+import orjson
+from flask import request
+from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from worker.errors import Invalid
+
+MAX_OBJECT_BYTES = 1_000_000  # of a body that is no event: a login, a key, a table
+
+
+def event() -> str | None:
+    """The posted event as it stands, checked to be JSON; None where there is no body.
+
+    The type of the content is not asked for: curl sends JSON as a form unless told otherwise.
+    Raises Invalid naming line and column.
+    """
+    text = _text(received())
+    if text is None:
+        return None
+    _parse(text)
+    return text
+
+
+def json_object(max_bytes: int = MAX_OBJECT_BYTES) -> dict[str, Any]:
+    """The body as a JSON object; raises Invalid."""
+    request.max_content_length = max_bytes
+    text = _text(received())
+    value = None if text is None else _parse(text)
+    if not isinstance(value, dict):
+        raise Invalid("the body must be a JSON object")
+    return value
+
+
+def string(fields: dict[str, Any], name: str, default: str | None = None) -> str:
+    """One text of a JSON object; raises Invalid naming the field."""
+    value = fields.get(name, default)
+    if not isinstance(value, str) or not value:
+        raise Invalid(f'"{name}" must be a text, and not empty')
+    return value
+
+
+def received() -> bytes:
+    """The body's bytes, the same at each call; raises Invalid where it did not arrive whole."""
+    try:
+        body = request.get_data()
+        # Werkzeug cuts a body without Content-Length at the limit and says nothing (3.1).
+        if len(body) == request.max_content_length and request.environ["wsgi.input"].read(1):
+            raise RequestEntityTooLarge
+    except (OSError, ParseException) as error:  # gunicorn's, for chunks that are none
+        raise Invalid("the body did not arrive whole, or its chunks are malformed") from error
+    return body
+
+
+def _text(body: bytes) -> str | None:
+    charset = request.mimetype_params.get("charset", "utf-8")
+    if charset.lower().replace("_", "-") not in {"utf-8", "utf8", "us-ascii", "ascii"}:
+        raise Invalid(f"the body's charset is {charset}: JSON is sent as UTF-8 (RFC 8259)")
+    encoding = request.headers.get("Content-Encoding", "identity")
+    if encoding.lower() != "identity":
+        raise Invalid(f"the body's Content-Encoding is {encoding}: send it as it is")
+    try:
+        # A mark at the beginning is what Windows' editors write; RFC 8259 allows to ignore it.
+        text = body.removeprefix(BOM_UTF8).decode()
+    except UnicodeDecodeError as error:
+        raise Invalid(f"the body is not UTF-8: byte {error.start + 1} of {len(body)}") from None
+    return None if not text or text.isspace() else text
+
+
+def _parse(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise Invalid(
+            f"the body is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from None

@@ -1,0 +1,75 @@
+"""From a committed job to the broker, without ever making a caller wait for a broker."""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+
+import psycopg
+from psycopg_pool import ConnectionPool, PoolTimeout
+from redis import RedisError
+
+from worker import broker
+from worker.store import jobs
+from worker.store.publishing import Message
+
+# A broker that hangs costs a start this much, once a pause; Postgres has the job by then (F7).
+TIMEOUT_S = 0.15
+PAUSE_S = 1.0
+
+logger = logging.getLogger("app")
+
+
+class Handover:
+    """Publishes, and after a failure leaves the broker alone for a moment.
+
+    What it does not publish, the watch does: the job says so by its status SUBMITTED.
+    """
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self._guard = threading.Lock()
+        self._broken = False
+        self._next_try = 0.0
+
+    def publish(self, accepted: Sequence[jobs.Accepted]) -> str:
+        """Hand jobs over, all together, and return the status that they have then."""
+        messages = [Message(job.execution_id, job.name, job.published_at) for job in accepted]
+        if self._published(messages):
+            return "QUEUED"
+        try:
+            with self._pool.connection() as conn:
+                jobs.unpublished(conn, [job.execution_id for job in accepted])
+        except (psycopg.Error, PoolTimeout):
+            # The jobs are accepted all the same; as for messages lost, the watch finds them.
+            return "QUEUED"
+        return "SUBMITTED"
+
+    def _published(self, messages: Sequence[Message]) -> bool:
+        if self._broken and not self._my_turn():
+            return False
+        try:
+            broker.publish(messages, TIMEOUT_S)
+        except (RedisError, OSError) as error:
+            self._fail(error)
+            return False
+        if self._broken:
+            self._broken = False
+            logger.warning("the broker answers again")
+        return True
+
+    def _my_turn(self) -> bool:
+        """Whether this request tries a broken broker; one at a time, the others go on."""
+        with self._guard:
+            now = time.monotonic()
+            if now < self._next_try:
+                return False
+            self._next_try = now + TIMEOUT_S + PAUSE_S
+            return True
+
+    def _fail(self, error: Exception) -> None:
+        with self._guard:
+            if not self._broken:
+                logger.warning("the broker does not answer, the watch will publish: %s", error)
+            self._broken = True
+            self._next_try = time.monotonic() + PAUSE_S

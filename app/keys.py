@@ -1,0 +1,50 @@
+"""API keys: make, list, revoke."""
+
+from dataclasses import asdict
+
+from flask import Blueprint, Response
+
+from app import body
+from app.answers import json_answer
+from app.auth import needs
+from app.resources import resources
+from worker.errors import Invalid, NotFound
+from worker.store import access
+
+routes = Blueprint("keys", __name__)
+
+CREATED = 201
+
+
+@routes.post("/iam/v4/keys")
+@needs("iam:key:write")
+def create() -> Response:
+    """Make an API key; its secret is in this answer and nowhere else."""
+    fields = body.json_object()
+    name = body.string(fields, "name")
+    role = body.string(fields, "role", access.DEFAULT_ROLE)
+    lifetime_s = fields.get("lifetime_s", access.KEY_LIFETIME_S)
+    if not isinstance(lifetime_s, int | float) or isinstance(lifetime_s, bool):
+        raise Invalid(f'"lifetime_s" must be a number of seconds, got {lifetime_s!r}')
+    with resources().pool.connection() as conn:
+        key = access.create_key(conn, name, role, float(lifetime_s))
+    return json_answer(asdict(key), CREATED)
+
+
+@routes.get("/iam/v4/keys")
+@needs("iam:key:read")
+def list_keys() -> Response:
+    """All keys without their secrets, oldest first."""
+    with resources().pool.connection() as conn:
+        return json_answer([asdict(key) for key in access.list_keys(conn)])
+
+
+@routes.delete("/iam/v4/keys/<apikey>")
+@needs("iam:key:write")
+def revoke(apikey: str) -> Response:
+    """End a key and its sessions; again is no error."""
+    with resources().pool.connection() as conn:
+        key = access.revoke_key(conn, apikey)
+    if key is None:
+        raise NotFound(f"API key {apikey} not found")
+    return json_answer(asdict(key))

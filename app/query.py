@@ -1,0 +1,79 @@
+"""What requests ask for in their addresses: numbers, instants, pages; each checked and named."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from uuid import UUID
+
+from flask import request
+
+from worker.errors import Invalid
+
+LONGEST_WAIT_S = 30.0
+
+
+def wait_s() -> float:
+    """Seconds to hold the answer for, of `?wait=`; 0 without."""
+    text = request.args.get("wait")
+    if text is None:
+        return 0.0
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= LONGEST_WAIT_S:
+        raise Invalid(f"wait must be seconds from 0 to {LONGEST_WAIT_S:g}, got {text!r}")
+    return seconds
+
+
+def count(name: str, default: int, most: int) -> int:
+    """A whole number from 1 to `most`."""
+    text = request.args.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:20]) <= most:
+        raise Invalid(f"{name} must be a whole number from 1 to {most}, got {text!r}")
+    return int(text)
+
+
+def choice(name: str, default: str, known: Iterable[str]) -> str:
+    """One of the known words, in any case."""
+    text = request.args.get(name, default).lower()
+    if text not in known:
+        raise Invalid(f"{name} must be one of {', '.join(known)}, got {text!r}")
+    return text
+
+
+def words(name: str, known: Iterable[str]) -> tuple[str, ...] | None:
+    """Known words in capitals, given several times or with commas between; None without."""
+    given = [word.strip() for text in request.args.getlist(name) for word in text.split(",")]
+    chosen = tuple(word.upper() for word in given if word)
+    strange = [word for word in chosen if word not in known]
+    if strange:
+        raise Invalid(f"{name} must be of {', '.join(known)}; got {', '.join(strange)}")
+    return chosen or None
+
+
+def instant(name: str) -> datetime | None:
+    """A time in ISO 8601; one without an offset is UTC."""
+    text = request.args.get(name)
+    if text is None:
+        return None
+    # A plus that was not escaped in the address arrives as a space.
+    for form in (text, "+".join(text.rsplit(" ", 1))):
+        try:
+            at = datetime.fromisoformat(form)
+        except ValueError:
+            continue
+        return at if at.tzinfo else at.replace(tzinfo=UTC)
+    raise Invalid(f"{name} must be a time in ISO 8601, like 2026-01-31T08:00:00Z, got {text!r}")
+
+
+def uuid(name: str) -> UUID | None:
+    """A whole execution id."""
+    text = request.args.get(name)
+    if text is None:
+        return None
+    try:
+        return UUID(text)
+    except ValueError:
+        raise Invalid(f"{name} must be an execution id, got {text!r}") from None

@@ -1,0 +1,45 @@
+"""Starting an action: check, accept (stored and published), answer."""
+
+from flask import Blueprint, Response
+
+from app import body, query
+from app.answers import accepted_json, job_json, job_url, json_answer
+from app.auth import check_session, needs, session
+from app.resources import resources
+from worker.errors import NotFound
+from worker.store import jobs
+
+routes = Blueprint("starts", __name__)
+
+ACCEPTED = 202
+POLL_AFTER_S = "1"
+
+
+@routes.post("/dpe/v3/actions/<id>/start")
+@routes.post("/dpe/v3/action/<id>/start")
+@needs("dpe:action:start", checked_with_the_statement=True)
+def start(id: str) -> Response:
+    """Accept an event for an action: durable when this answers."""
+    wait_s = query.wait_s()
+    event = body.event()
+    start = jobs.Start(id, event, key_id=session().key_id, session_id=session().id)
+    found = resources().intake.accept(start)
+    if found is None:
+        check_session()  # it may have ended since it was read
+        raise NotFound(f"action {id} not found", "GET /dpe/v3/actions lists those there are")
+    return answer(*found, wait_s)
+
+
+def answer(accepted: jobs.Accepted, status: str, wait_s: float) -> Response:
+    """Answer an accepted start: at once, or with its end within `wait_s` seconds."""
+    held = resources()
+    job = None
+    if wait_s:
+        held.waits.until_ended(accepted.execution_id, wait_s)
+        with held.pool.connection() as conn:
+            job = jobs.get(conn, accepted.execution_id)
+    shown = accepted_json(accepted, status) if job is None else job_json(job)
+    headers = {"Location": job_url(accepted.execution_id)}
+    if job is not None and job.ended:
+        return json_answer(shown, headers=headers)
+    return json_answer(shown, ACCEPTED, headers | {"Retry-After": POLL_AFTER_S})

@@ -1,0 +1,97 @@
+"""The gate: no route without a declared need, no need without a session."""
+
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from flask import Flask
+
+from app.auth import NOBODY
+from tests.app.conftest import Caller
+from worker.store import access
+from worker.store.actions import Action
+
+OPEN = {"/health", "/ready", "/iam/login", "/iam/v4/login"}
+
+
+def test_every_route_declares_what_it_needs(app: Flask) -> None:
+    rules = list(app.url_map.iter_rules())
+    assert len(rules) > 30
+    needs = {r.rule: getattr(app.view_functions[r.endpoint], "needs", None) for r in rules}
+    assert [rule for rule, need in needs.items() if need is None] == []
+    assert {rule for rule, need in needs.items() if need == NOBODY} == OPEN
+
+
+def test_every_need_is_asked_for(app: Flask) -> None:
+    client = app.test_client()
+    for rule in app.url_map.iter_rules():
+        if rule.rule in OPEN:
+            continue
+        path = rule.rule.replace("<path:id>", "x")
+        for part in ("<id>", "<execution_id>", "<apikey>"):
+            path = path.replace(part, "x")
+        for method in rule.methods - {"HEAD", "OPTIONS"}:
+            answer = client.open(path, method=method)
+            assert (answer.status_code, answer.json["error"]) == (401, "Invalid token"), path
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_a_session_without_the_permission_is_refused(
+    caller: Callable[[str], Caller], action: Action
+) -> None:
+    viewer = caller("DPE Viewer")
+    answer = viewer.post(f"/dpe/v3/actions/{action.id}/start")
+    assert answer.status_code == 403
+    assert answer.json["error"] == "No permission for this user"
+    assert "DPE Viewer has no dpe:action:start" in answer.json["hint"]
+    assert viewer.get("/dpe/v3/jobs").status_code == 200
+    assert caller("DPE Starter").post(f"/dpe/v3/actions/{action.id}/start").status_code == 202
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        lambda token: "x" * 32,
+        lambda token: token[:-1] + ("A" if token[-1] != "A" else "B"),
+        lambda token: "x" + token[1:],
+        lambda token: token.rsplit(".", 1)[0],
+        lambda token: "é" + token,
+        lambda token: "\0",
+    ],
+)
+def test_a_token_not_made_here_is_refused(editor: Caller, spoilt: Callable[[str], str]) -> None:
+    answer = editor.client.get("/dpe/v3/jobs", query_string={"token": spoilt(editor.token)})
+    assert (answer.status_code, answer.json["error"]) == (401, "Invalid token")
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER "])
+def test_a_bearer_token_counts_before_the_one_in_the_address(editor: Caller, scheme: str) -> None:
+    headers = {"Authorization": f"{scheme} {editor.token}"}
+    assert editor.client.get("/dpe/v3/jobs?token=x", headers=headers).status_code == 200
+    wrong = {"Authorization": f"{scheme} x"}
+    query = {"token": editor.token}
+    answer = editor.client.get("/dpe/v3/jobs", query_string=query, headers=wrong)
+    assert answer.status_code == 401
+
+
+def test_another_scheme_leaves_the_token_in_the_address(editor: Caller) -> None:
+    # A proxy in front may ask for a password of its own.
+    headers = {"Authorization": "Basic eDp5"}
+    query = {"token": editor.token}
+    answer = editor.client.get("/dpe/v3/jobs", query_string=query, headers=headers)
+    assert answer.status_code == 200
+
+
+def test_an_expired_session_is_refused(editor: Caller, conn: psycopg.Connection) -> None:
+    assert editor.get("/dpe/v3/jobs").status_code == 200
+    conn.execute("UPDATE dpe.sessions SET expires_at = now()")
+    assert editor.get("/dpe/v3/jobs").json["error"] == "Invalid token"
+
+
+def test_a_revoked_key_is_refused_at_the_next_call(
+    editor: Caller, conn: psycopg.Connection
+) -> None:
+    assert editor.get("/dpe/v3/jobs").status_code == 200
+    [key] = access.list_keys(conn)
+    access.revoke_key(conn, key.apikey)
+    assert editor.get("/dpe/v3/jobs").status_code == 401

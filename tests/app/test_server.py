@@ -1,0 +1,246 @@
+"""The API as it runs: gunicorn, real sockets, real processes."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+
+from tests.app.conftest import Hand
+from tests.stack import until
+from worker.store import access
+from worker.store.actions import Action
+
+SERVE = """
+from app.server import main
+from worker.settings import Settings
+main(Settings.from_environ())
+"""
+
+
+@dataclass
+class Api:
+    process: subprocess.Popen[bytes]
+    port: int
+    folder: Path
+    log: Path
+
+    def call(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=40)
+        try:
+            connection.request(method, path, body, headers or {})
+            answer = connection.getresponse()
+            names = {name.lower(): value for name, value in answer.getheaders()}
+            return answer.status, names, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    def raw(self, sent: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as s:
+            s.sendall(sent)
+            s.shutdown(socket.SHUT_WR)
+            received = b""
+            while chunk := s.recv(65536):
+                received += chunk
+        return received
+
+
+@pytest.fixture(scope="module")
+def api(environment: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    folder = tmp_path_factory.mktemp("cwd")
+    log = tmp_path_factory.mktemp("log") / "api.log"
+    yield from served(folder, log)
+
+
+def served(folder: Path, log: Path) -> Iterator[Api]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environ = os.environ | {"DPE_PORT": str(port), "DPE_MAX_BODY_BYTES": "100000"}
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SERVE], cwd=folder, env=environ, stderr=stderr
+        )
+    api = Api(process, port, folder, log)
+    try:
+        until(lambda: answers(api), 20)
+        yield api
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+def answers(api: Api) -> bool:
+    assert api.process.poll() is None, api.log.read_text()
+    try:
+        return api.call("GET", "/health")[0] == 200
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def token(api: Api, conn: psycopg.Connection) -> str:
+    key = access.create_key(conn, "server")
+    login = {"auth_mode": "apikey", "apikey": key.apikey, "secretkey": key.secretkey}
+    status, _, session = api.call("POST", "/iam/login", json.dumps(login))
+    assert status == 200
+    return session["token"]
+
+
+def test_the_main_call_over_real_http(api: Api, token: str, action: Action, hand: Hand) -> None:
+    path = f"/dpe/v3/actions/{action.id}/start?app_id=5&type=cam&token={token}"
+    status, head, answer = api.call("POST", path, b'[{"event_id": 1}]')
+    assert status == 202
+    hand.run(answer["execution_id"])
+    status, _, job = api.call("GET", f"{head['location']}?wait=5&token={token}")
+    assert (status, job["status"]) == (200, "SUCCESS")
+
+
+def test_neither_pandas_nor_the_runner_is_loaded(api: Api) -> None:
+    code = (
+        "import app.server, sys; print([m for m in ('pandas', 'numpy', 'pyarrow', 'forepaas',"
+        " 'worker.run', 'worker.load', 'worker.lakehouse') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_commands_do_not_load_flask() -> None:
+    code = "import app.cli, sys; print([m for m in ('flask', 'celery') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_it_leaves_no_file_where_it_was_started(api: Api) -> None:
+    assert list(api.folder.iterdir()) == []
+
+
+def test_a_body_over_the_limit_gets_its_answer(api: Api, token: str, action: Action) -> None:
+    path = f"/dpe/v3/actions/{action.id}/start?token={token}"
+    for size in (150_000, 3_000_000):
+        status, _, answer = api.call("POST", path, b'"' + b"x" * size + b'"')
+        assert status == 413, answer
+        assert "100000 bytes" in answer["error"]
+
+
+@pytest.mark.parametrize(("size", "expected"), [(100_000, 202), (100_001, 413), (300_000, 413)])
+def test_a_body_in_pieces_is_taken_whole_or_refused(
+    api: Api, token: str, action: Action, conn: psycopg.Connection, size: int, expected: int
+) -> None:
+    body = b'"' + b"x" * (size - 3) + b'" '  # without its last character it is JSON as well
+    path = f"/dpe/v3/actions/{action.id}/start?token={token}"
+    pieces = (body[at : at + 10_000] for at in range(0, size, 10_000))
+    status, _, _ = api.call("POST", path, pieces)
+    assert status == expected
+    stored = [event for (event,) in conn.execute("SELECT event FROM dpe.jobs").fetchall()]
+    assert stored == ([body.decode()] if expected == 202 else [])
+
+
+def test_a_body_in_pieces_is_taken(
+    api: Api, token: str, action: Action, conn: psycopg.Connection
+) -> None:
+    path = f"/dpe/v3/actions/{action.id}/start?token={token}"
+    status, _, _ = api.call("POST", path, iter([b"[1,", b"2]"]))
+    assert status == 202
+    assert conn.execute("SELECT event FROM dpe.jobs").fetchall() == [("[1,2]",)]
+
+
+@pytest.mark.parametrize("sent", [b"no number\r\n", b"3\r\n[1]\r\n"])
+def test_a_body_that_breaks_off_is_refused(
+    api: Api, token: str, action: Action, conn: psycopg.Connection, sent: bytes
+) -> None:
+    head = (
+        f"POST /dpe/v3/actions/{action.id}/start?token={token} HTTP/1.1\r\nHost: x\r\n"
+        "Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    head, _, body = api.raw(head.encode() + sent).partition(b"\r\n\r\n")
+    assert head.split()[1] == b"400"
+    assert json.loads(body)["error"]
+    assert conn.execute("SELECT count(*) FROM dpe.jobs").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /x?token=very-secret HTTP/9.9\r\n\r\n", b"400"),
+        (b"GET /" + b"x" * 9000 + b"?token=very-secret HTTP/1.1\r\n\r\n", b"414"),
+        (b"GET / HTTP/1.1\r\nbad header token=very-secret\r\n\r\n", b"400"),
+        (b"nonsense very-secret\r\n\r\n", b"400"),
+    ],
+)
+def test_what_is_no_http_is_answered_in_json_and_not_logged(
+    api: Api, sent: bytes, status: bytes
+) -> None:
+    head, _, body = api.raw(sent).partition(b"\r\n\r\n")
+    assert head.split()[1] == status
+    assert json.loads(body)["error"]
+    assert b"html" not in (head + body).lower()
+    assert "very-secret" not in api.log.read_text()
+
+
+def test_no_token_reaches_the_log(api: Api, token: str, action: Action) -> None:
+    api.call("GET", f"/dpe/v3/jobs?token={token}")
+    api.call("POST", f"/dpe/v3/actions/{action.id}/start?token={token}", b"{")
+    api.call("GET", f"/nowhere?token={token}")
+    assert token not in api.log.read_text()
+
+
+def test_the_end_lets_waiting_requests_answer(
+    environment: None, conn: psycopg.Connection, action: Action, tmp_path: Path
+) -> None:
+    (tmp_path / "cwd").mkdir()
+    serving = served(tmp_path / "cwd", tmp_path / "api.log")
+    api = next(serving)
+    key = access.create_key(conn, "server")
+    login = {"auth_mode": "apikey", "apikey": key.apikey, "secretkey": key.secretkey}
+    token = api.call("POST", "/iam/login", json.dumps(login))[2]["token"]
+    answers: list[tuple[int, dict[str, str], Any]] = []
+    path = f"/dpe/v3/actions/{action.id}/start?wait=30&token={token}"
+    callers = [Thread(target=lambda: answers.append(api.call("POST", path))) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    until(lambda: conn.execute("SELECT count(*) FROM dpe.jobs").fetchone() == (4,))
+    processes = [psutil.Process(api.process.pid), *psutil.Process(api.process.pid).children()]
+    began = time.monotonic()
+    api.process.send_signal(signal.SIGTERM)
+    assert api.process.wait(10) == 0
+    assert time.monotonic() - began < 5
+    for caller in callers:
+        caller.join(5)
+    assert [status for status, _, _ in answers] == [202] * 4
+    assert not any(process.is_running() for process in processes)
+    serving.close()
+
+
+def test_a_job_accepted_right_before_a_kill_is_there(
+    environment: None, conn: psycopg.Connection, action: Action, tmp_path: Path
+) -> None:
+    (tmp_path / "cwd").mkdir()
+    serving = served(tmp_path / "cwd", tmp_path / "api.log")
+    api = next(serving)
+    key = access.create_key(conn, "server")
+    login = {"auth_mode": "apikey", "apikey": key.apikey, "secretkey": key.secretkey}
+    token = api.call("POST", "/iam/login", json.dumps(login))[2]["token"]
+    children = psutil.Process(api.process.pid).children()
+    status, _, answer = api.call("POST", f"/dpe/v3/actions/{action.id}/start?token={token}", "[7]")
+    for process in [psutil.Process(api.process.pid), *children]:
+        process.kill()
+    api.process.wait(5)
+    assert status == 202
+    stored = conn.execute("SELECT execution_id::text, event FROM dpe.jobs").fetchall()
+    assert stored == [(answer["execution_id"], "[7]")]
+    serving.close()

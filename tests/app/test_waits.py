@@ -1,0 +1,110 @@
+"""`?wait=`: many requests, one thread, one statement."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from flask import Flask
+
+from app import resources
+from app.waits import Waits
+from tests.app.conftest import Caller, Hand
+from worker.store.actions import Action
+
+
+def test_a_job_that_ends_meanwhile_is_answered_soon(
+    editor: Caller, action: Action, hand: Hand
+) -> None:
+    id = editor.start(action.id)
+    began = time.monotonic()
+    ending = hand.run_later(id, 0.2)
+    answer = editor.get(f"/dpe/v3/jobs/{id}?wait=10")
+    took = time.monotonic() - began
+    ending.join()
+    assert (answer.status_code, answer.json["status"]) == (200, "SUCCESS")
+    assert 0.2 <= took < 0.5
+
+
+def test_a_job_that_does_not_end_answers_202_when_the_time_is_over(
+    editor: Caller, action: Action
+) -> None:
+    id = editor.start(action.id)
+    began = time.monotonic()
+    answer = editor.get(f"/dpe/v3/jobs/{id}?wait=0.2")
+    assert 0.2 <= time.monotonic() - began < 1
+    assert (answer.status_code, answer.headers["Retry-After"]) == (202, "1")
+    assert answer.json["status"] == "QUEUED"
+
+
+def test_an_ended_job_is_answered_at_once(editor: Caller, action: Action, hand: Hand) -> None:
+    id = editor.start(action.id)
+    hand.run(id)
+    began = time.monotonic()
+    assert editor.get(f"/dpe/v3/jobs/{id}?wait=10").status_code == 200
+    assert time.monotonic() - began < 1
+
+
+def test_without_wait_a_job_is_200_whatever_its_status(editor: Caller, action: Action) -> None:
+    id = editor.start(action.id)
+    answer = editor.get(f"/dpe/v3/jobs/{id}")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (200, "1")
+    assert editor.get(f"/dpe/v3/jobs/{id}?wait=31").status_code == 400
+
+
+def test_many_wait_on_few_connections_and_one_thread(
+    app: Flask, editor: Caller, action: Action, hand: Hand
+) -> None:
+    ids = [editor.start(action.id, n) for n in range(40)]
+    waits = resources.of(app).waits
+
+    def wait(id: str) -> int:
+        call = {"Authorization": f"Bearer {editor.token}"}
+        return app.test_client().get(f"/dpe/v3/jobs/{id}?wait=20", headers=call).status_code
+
+    with ThreadPoolExecutor(len(ids)) as pool:
+        answers = [pool.submit(wait, id) for id in ids]
+        while len(waits._waiting) < len(ids):
+            time.sleep(0.001)
+        assert [t.name for t in threading.enumerate()].count("waits") == 1
+        # None of them holds a connection: others are served.
+        assert editor.get("/dpe/v3/jobs?limit=1").status_code == 200
+        for id in ids:
+            hand.run(id)
+        assert [answer.result(5) for answer in answers] == [200] * len(ids)
+    assert not waits._waiting
+
+
+def test_who_waits_for_nobody_costs_nothing(app: Flask) -> None:
+    waits = Waits(resources.of(app).pool)
+    assert waits._pause_s() is None
+    assert waits._thread is None
+
+
+def test_closing_lets_all_answer(app: Flask, editor: Caller, action: Action) -> None:
+    from uuid import UUID
+
+    waits = Waits(resources.of(app).pool)
+    id = UUID(editor.start(action.id))
+    thread = threading.Thread(target=lambda: waits.until_ended(id, 30))
+    thread.start()
+    while not waits._waiting:
+        time.sleep(0.001)
+    waits.close()
+    thread.join(1)
+    assert not thread.is_alive()
+    began = time.monotonic()
+    waits.until_ended(id, 30)
+    assert time.monotonic() - began < 0.1
+
+
+@pytest.mark.parametrize("age_s", [0.0, 0.05, 5.0])
+def test_old_waits_are_looked_after_less_often(app: Flask, age_s: float) -> None:
+    from uuid import uuid4
+
+    from app.waits import _Wait
+
+    waits = Waits(resources.of(app).pool)
+    waits._waiting.add(_Wait(uuid4(), since=time.monotonic() - age_s))
+    pause = waits._pause_s()
+    assert pause == pytest.approx(min(max(age_s / 10, 0.0015), 0.05), abs=0.001)
