@@ -4,6 +4,7 @@ import logging
 from datetime import UTC, datetime
 
 import pandas as pd
+
 from forepaas.dwh import bulk_insert, connect
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,67 @@
+"""What `dpe up` leaves for others to see, and what its demo shows."""
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.cli.shell import DPE, Shell, end_stack, start_stack
+from tests.stack import until
+
+
+def test_env_lines_make_a_shell_know_the_stack(shell: Shell, tmp_path: Path) -> None:
+    left = shell.ok("env", "--json").data
+    lines = shell.ok("env").out
+    assert {"DPE_DATABASE_URL", "DPE_BROKER_URL", "DPE_URL", "DPE_APIKEY", "DPE_SECRETKEY"} <= set(
+        left
+    )
+    # The lines alone are enough: another folder, an empty DPE_HOME.
+    script = f"{lines}\nexport DPE_HOME={shlex.quote(str(tmp_path))}\n{shlex.quote(DPE)} token"
+    done = subprocess.run(
+        ["sh", "-c", script],
+        env=shell.full_environ(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.split()) == 1
+
+
+def test_ps_lists_the_roles_and_the_workers_children(shell: Shell) -> None:
+    found = shell.ok("ps", "--json").data
+    roles = [process["role"] for process in found]
+    assert {"up", "postgres", "valkey", "api", "worker"} <= set(roles), roles
+    assert roles.count("worker child") == 2
+    assert all(psutil.pid_exists(process["pid"]) for process in found)
+    assert all(process["since"].startswith("20") for process in found)
+    assert "ROLE" in shell.ok("ps").out
+
+
+def test_migrate_has_nothing_left_to_do(shell: Shell) -> None:
+    assert shell.ok("migrate", "--json").data == {"applied": []}
+
+
+@pytest.mark.slow
+def test_the_demo_shows_five_rows_and_finds_them_again(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    for count, key in ((5, "secretkey"), (10, "from a run before")):
+        up, url = start_stack(shell, "--demo", "--no-flower", "--workers", "1")
+        try:
+            text = until(lambda: _demo_told(shell.home / "up.log"), 30)
+        finally:
+            end_stack(up)
+        assert f"now has {count} rows" in text
+        assert key in text
+        assert "90071992547409931" in text
+        assert "SUCCESS" in text
+        assert f"{url}/dpe/v3/actions/" in text.partition("Now you")[2]
+
+
+def _demo_told(log: Path) -> str:
+    text = log.read_text()
+    assert "broke off" not in text, text
+    return text if "Ctrl-C; the data stay" in text else ""
