@@ -13,7 +13,7 @@ from app.answers import job_json, json_answer
 from app.auth import needs, session
 from app.job_log import log_answer
 from app.resources import resources
-from app.starts import ACCEPTED, POLL_AFTER_S, publish_and_answer
+from app.starts import ACCEPTED, POLL_AFTER_S, answer
 from worker.errors import Conflict, Invalid, NotFound
 from worker.store import actions, jobs
 from worker.store.jobs import FINAL, Filter, Job

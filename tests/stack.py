@@ -75,7 +75,7 @@ class Engine:
 
     def accept(self, action: actions.Action, content: Any = None) -> jobs.Accepted:
         """Accept a start and not publish it, as an API that dies in between."""
-        accepted = jobs.accept(self.conn, action.id, json.dumps(content))
+        accepted = jobs.accept(self.conn, jobs.Start(action.id, json.dumps(content)))
         assert accepted is not None
         return accepted
 

@@ -92,7 +92,10 @@ _backlog = 0
 
 def next_published_at() -> tuple[int, datetime | None]:
     """How many messages wait, and when the one that is delivered next was published."""
-    length, head = queue_client().pipeline().llen(QUEUE).lindex(QUEUE, -1).execute()
+    asked = queue_client().pipeline()
+    asked.llen(QUEUE)
+    asked.lindex(QUEUE, -1)
+    length, head = asked.execute()
     if head is None:
         return length, None
     stamp = orjson.loads(head)["headers"].get("published_at")

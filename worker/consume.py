@@ -9,11 +9,11 @@ import resource
 import signal
 import socket
 import sys
+from typing import Any
 
 from celery import signals
 from celery.apps.worker import Worker
 from celery.worker import state
-from celery.worker.consumer import Consumer
 
 from worker import run
 from worker.broker import celery
@@ -48,7 +48,7 @@ def keep_our_logging(**_: object) -> None:
 
 
 @signals.worker_ready.connect
-def get_ready(sender: Consumer, **_: object) -> None:
+def get_ready(sender: Any, **_: object) -> None:
     """What can be set only now, since Celery has set its own before."""
     signal.signal(signal.SIGUSR1, run.show_where_and_exit)  # the supervisor: not your job any more
     if run.child is not None:

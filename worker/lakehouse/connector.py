@@ -51,12 +51,11 @@ def connect(path: str = "dwh/default_dataset/") -> "Connector":
         )
     name = parts[1] if len(parts) > 1 else "default_dataset"
     job = _job()
-    dataset = _resolve(name, _known)
-    if dataset is None:
+    known = _known
+    if _resolve(name, known) is None:
         with _turn:
-            known = datasets(job.conn)
-        _known[:] = known
-        dataset = _resolve(name, known)
+            known[:] = datasets(job.conn)
+    dataset = _resolve(name, known)
     if dataset is None:
         raise DatasetError(
             f"connect({path!r}): there is no dataset {name!r};"

@@ -3,6 +3,7 @@
 Who owns a running job, and how it ends, is `claims`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -54,40 +55,60 @@ class Job:
         return self.status in FINAL
 
 
-def accept(
-    conn: psycopg.Connection,
-    action_id: str,
-    event: str | None,
-    event_type: str = "api",
-    key_id: int | None = None,
-) -> Accepted | None:
-    """Store one start with its event, the action's version pinned; None: no such action.
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start call, checked as far as it can be without Postgres."""
 
-    With an autocommit connection the job is durable on return.  It is stored as QUEUED, as if
-    published already: the publishing that follows then needs no second statement.  Where it
-    fails, `unpublished` says so; where the process dies in between, the watch finds it.
+    action_id: str
+    event: str | None
+    event_type: str = "api"
+    key_id: int | None = None
+    session_id: str | None = None  # must be open still; None: nobody asks for one
+
+
+def accept(conn: psycopg.Connection, start: Start) -> Accepted | None:
+    """Store one start; None: no such action, or its session is not open any more."""
+    return accept_all(conn, [start])[0]
+
+
+def accept_all(conn: psycopg.Connection, starts: Sequence[Start]) -> list[Accepted | None]:
+    """Store starts with their events, the actions' versions pinned, in one statement.
+
+    With an autocommit connection all are durable on return, for the price of one commit.  They are
+    stored as QUEUED, as if published already: the publishing that follows then needs no second
+    statement.  Where it fails, `unpublished` says so; where the process dies in between, the watch
+    finds it.  None stands for a start whose action does not exist or whose session has ended.
     """
+    ids = [uuid4() for _ in starts]
     with conn.cursor(row_factory=class_row(Accepted)) as cursor:
-        return cursor.execute(
+        rows = cursor.execute(
             """
             INSERT INTO dpe.jobs (execution_id, action_id, version, name, status, event,
                                   event_type, key_id, timeout_s, published_at)
-            SELECT %(id)s, v.action_id, v.version, v.name, 'QUEUED', %(event)s,
-                   %(type)s, %(key)s, v.timeout_s, now()
-            FROM dpe.actions a
+            SELECT s.id, v.action_id, v.version, v.name, 'QUEUED', s.event, s.type, s.key,
+                   v.timeout_s, now()
+            FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::text[])
+                 WITH ORDINALITY AS s (id, action, event, type, key, session, ordinal)
+            JOIN dpe.actions a ON a.id = s.action AND a.deleted_at IS NULL
             JOIN dpe.action_versions v ON v.action_id = a.id AND v.version = a.version
-            WHERE a.id = %(action)s AND a.deleted_at IS NULL
-            RETURNING execution_id, action_id, name, version, status, submitted_at,
-                      published_at
+            WHERE s.session IS NULL OR EXISTS (
+              SELECT FROM dpe.sessions o JOIN dpe.keys k ON k.id = o.key_id
+              WHERE o.id = s.session AND o.expires_at > now()
+                AND k.revoked_at IS NULL AND k.expires_at > now())
+            ORDER BY s.ordinal
+            RETURNING execution_id, action_id, name, version, status, submitted_at, published_at
             """,
-            {
-                "id": uuid4(),
-                "action": action_id,
-                "event": event,
-                "type": event_type,
-                "key": key_id,
-            },
-        ).fetchone()
+            [
+                ids,
+                [start.action_id for start in starts],
+                [start.event for start in starts],
+                [start.event_type for start in starts],
+                [start.key_id for start in starts],
+                [start.session_id for start in starts],
+            ],
+        ).fetchall()
+    accepted = {row.execution_id: row for row in rows}
+    return [accepted.get(id) for id in ids]
 
 
 def unpublished(conn: psycopg.Connection, execution_ids: list[UUID]) -> None:
