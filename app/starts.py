@@ -1,5 +1,7 @@
 """Starting an action: check, accept (stored and published), answer."""
 
+import re
+
 from flask import Blueprint, Response
 
 from app import body, query
@@ -13,6 +15,7 @@ routes = Blueprint("starts", __name__)
 
 ACCEPTED = 202
 POLL_AFTER_S = "1"
+ACTION_ID = re.compile("[0-9a-f]{24}")
 
 
 @routes.post("/dpe/v3/actions/<id>/start")
@@ -22,11 +25,14 @@ def start(id: str) -> Response:
     """Accept an event for an action: durable when this answers."""
     wait_s = query.wait_s()
     event = body.event()
+    # Checked here: what Postgres can't take, like a NUL, would fail all starts of its statement.
+    if not ACTION_ID.fullmatch(id):
+        raise _unknown(id)
     start = jobs.Start(id, event, key_id=session().key_id, session_id=session().id)
     found = resources().intake.accept(start)
     if found is None:
         check_session()  # it may have ended since it was read
-        raise NotFound(f"action {id} not found", "GET /dpe/v3/actions lists those there are")
+        raise _unknown(id)
     return answer(*found, wait_s)
 
 
@@ -43,3 +49,7 @@ def answer(accepted: jobs.Accepted, status: str, wait_s: float) -> Response:
     if job is not None and job.ended:
         return json_answer(shown, headers=headers)
     return json_answer(shown, ACCEPTED, headers | {"Retry-After": POLL_AFTER_S})
+
+
+def _unknown(id: str) -> NotFound:
+    return NotFound(f"action {id} not found", "GET /dpe/v3/actions lists those there are")

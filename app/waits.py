@@ -72,7 +72,8 @@ class Waits:
         while True:
             with self._changed:
                 # A new wait ends the pause: it is looked after from its first millisecond.
-                self._changed.wait(self._pause_s())
+                if not self._closed:
+                    self._changed.wait(self._pause_s())
                 if self._closed:
                     return
                 waiting = list(self._waiting)

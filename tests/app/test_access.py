@@ -136,6 +136,6 @@ def scans(conn: psycopg.Connection) -> dict[str, tuple[int, int]]:
 )
 def test_roles(role: str, may: list[str], may_not: list[str]) -> None:
     at = datetime.now(UTC)
-    session = access.Session(1, "k", "n", role, at, at)
+    session = access.Session("s", 1, "k", "n", role, at, at)
     assert [p for p in may if not session.may(p)] == []
     assert [p for p in may_not if session.may(p)] == []

@@ -2,6 +2,7 @@
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
@@ -141,6 +142,18 @@ def test_an_unknown_action_is_a_warning(editor: Caller) -> None:
     assert answer.status_code == 404
     assert answer.json["warning"] == f"action {'0' * 24} not found"
     assert "error" not in answer.json
+
+
+@pytest.mark.parametrize("id", ["%00", "Archive", "5EAF0DB7F6F51D5255974217", "%F0%9F%98%80"])
+def test_what_is_no_id_spoils_no_start_beside_it(editor: Caller, action: Action, id: str) -> None:
+    def call(id: str) -> int:
+        headers = {"Authorization": f"Bearer {editor.token}"}
+        client = editor.client.application.test_client()
+        return client.post(f"/dpe/v3/actions/{id}/start", headers=headers).status_code
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(call, [id, action.id] * 40))
+    assert answers == [404, 202] * 40
 
 
 def test_a_deleted_action_starts_no_more(editor: Caller, action: Action) -> None:

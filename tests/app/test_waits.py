@@ -93,6 +93,8 @@ def test_closing_lets_all_answer(app: Flask, editor: Caller, action: Action) -> 
     waits.close()
     thread.join(1)
     assert not thread.is_alive()
+    waits._thread.join(1)
+    assert not waits._thread.is_alive()
     began = time.monotonic()
     waits.until_ended(id, 30)
     assert time.monotonic() - began < 0.1
