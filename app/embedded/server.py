@@ -46,6 +46,20 @@ class Server(Child):
         """Start it, making what is missing, and don't wait; raises ServerFailed."""
         raise NotImplementedError
 
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """End it in order; after `timeout_s` seconds kill it."""
+        raise NotImplementedError
+
+    @property
+    def url(self) -> str:
+        """Where it listens, credentials included; FileNotFoundError before its first start."""
+        raise NotImplementedError
+
+    @property
+    def address(self) -> str:
+        """Where it listens, for people."""
+        raise NotImplementedError
+
     def ready(self) -> bool:
         """Whether it answers; raises ServerFailed where it has ended."""
         if self.end_code is not None:
