@@ -27,7 +27,7 @@ NO_RETRY = Retry(NoBackoff(), 0)
 
 @pytest.fixture
 def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
-    """A server of the test's own, on a home that others may reach."""
+    """A server of the test's own."""
     server = Postgres(tmp_path / "home")
     server.start()
     yield server
@@ -263,21 +263,28 @@ def test_root_sees_what_the_other_user_reaches(tmp_path: Path) -> None:
         assert not account.reaches([Path("/"), closed], program)
 
 
-def test_nothing_is_left_of_a_process_that_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o755, 0o700], ids=["open", "closed"])
+def test_nothing_is_left_of_a_process_that_is_killed(mode: int) -> None:
     """The kernel tells the servers (Linux); elsewhere the next start ends them."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(mode)
+        start_and_be_killed(Path(folder))
+
+
+def start_and_be_killed(home: Path) -> None:
     code = (
         "import sys, time, pathlib; from app.embedded import Postgres, Valkey\n"
         "home = pathlib.Path(sys.argv[1]); servers = [Postgres(home), Valkey(home)]\n"
         "for server in servers: server.start()\n"
         "print(*(server.pid for server in servers), flush=True); time.sleep(60)\n"
     )
-    starter = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    starter = subprocess.Popen([sys.executable, "-c", code, str(home)], stdout=subprocess.PIPE)
     assert starter.stdout is not None
     pids = [int(word) for word in starter.stdout.readline().split()]
     starter.send_signal(signal.SIGKILL)
     starter.wait()
     starter.stdout.close()
-    servers = [Postgres(tmp_path), Valkey(tmp_path)]
+    servers = [Postgres(home), Valkey(home)]
     if sys.platform != "linux":
         for server in servers:
             server.start()
