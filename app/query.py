@@ -9,6 +9,7 @@ from flask import request
 from worker.errors import Invalid
 
 LONGEST_WAIT_S = 30.0
+LONGEST_KEY = 255
 
 
 def wait_s() -> float:
@@ -77,3 +78,11 @@ def uuid(name: str) -> UUID | None:
         return UUID(text)
     except ValueError:
         raise Invalid(f"{name} must be an execution id, got {text!r}") from None
+
+
+def idempotency_key() -> str | None:
+    """The caller's own name for this call, of the header Idempotency-Key; None without."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not 1 <= len(key) <= LONGEST_KEY:
+        raise Invalid(f"Idempotency-Key must have 1 to {LONGEST_KEY} characters, got {len(key)}")
+    return key

@@ -2,14 +2,14 @@
 
 import re
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, g
 
 from app import body, query
 from app.answers import accepted_json, job_json, job_url, json_answer
 from app.auth import check_session, needs, session
 from app.resources import resources
 from worker.errors import NotFound
-from worker.store import jobs
+from worker.store import idempotency, jobs
 
 routes = Blueprint("starts", __name__)
 
@@ -29,11 +29,25 @@ def start(id: str) -> Response:
     if not ACTION_ID.fullmatch(id):
         raise _unknown(id)
     start = jobs.Start(id, event, key_id=session().key_id, session_id=session().id)
-    found = resources().intake.accept(start)
+    key = query.idempotency_key()
+    found = resources().intake.accept(start) if key is None else _accept_once(start, key)
     if found is None:
         check_session()  # it may have ended since it was read
         raise _unknown(id)
     return answer(*found, wait_s)
+
+
+def _accept_once(start: jobs.Start, key: str) -> tuple[jobs.Accepted, str] | None:
+    held = resources()
+    with held.pool.connection() as conn:
+        found = idempotency.accept_once(conn, start, key)
+    if found is None:
+        return None
+    accepted, before = found
+    if before:
+        g.replayed = True
+        return accepted, accepted.status
+    return accepted, held.handover.publish([accepted])
 
 
 def answer(accepted: jobs.Accepted, status: str, wait_s: float) -> Response:
@@ -46,6 +60,8 @@ def answer(accepted: jobs.Accepted, status: str, wait_s: float) -> Response:
             job = jobs.get(conn, accepted.execution_id)
     shown = accepted_json(accepted, status) if job is None else job_json(job)
     headers = {"Location": job_url(accepted.execution_id)}
+    if g.get("replayed"):
+        headers["Idempotent-Replayed"] = "true"
     if job is not None and job.ended:
         return json_answer(shown, headers=headers)
     return json_answer(shown, ACCEPTED, headers | {"Retry-After": POLL_AFTER_S})

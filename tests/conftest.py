@@ -83,5 +83,5 @@ def _empty(conn: psycopg.Connection) -> None:
         )
     conn.execute(
         "TRUNCATE dpe.jobs, dpe.job_logs, dpe.action_files, dpe.action_versions, dpe.actions,"
-        " dpe.tables, dpe.sessions, dpe.keys, dpe.workers"
+        " dpe.tables, dpe.sessions, dpe.keys, dpe.workers, dpe.idempotency_keys"
     )

@@ -66,6 +66,13 @@ class Conflict(DpeError):
     title = "Conflict"
 
 
+class KeyReused(DpeError):
+    """An Idempotency-Key came with another body than at first."""
+
+    status = 422
+    title = "The Idempotency-Key was used before"
+
+
 class TooLarge(DpeError):
     """A body over the limit."""
 

@@ -12,7 +12,7 @@ from redis import RedisError
 
 from worker import broker
 from worker.settings import Settings
-from worker.store import claims, publishing, retention, workers
+from worker.store import claims, idempotency, publishing, retention, workers
 
 logger = logging.getLogger("worker.watch")
 
@@ -49,6 +49,7 @@ class Watch:
             while retention.delete_old_jobs(conn, settings.keep_jobs_s, BATCH) == BATCH:
                 pass
             retention.delete_ended_sessions(conn)
+            idempotency.forget_old(conn)
             workers.forget_dead(conn, FORGET_WORKERS_S)
 
 

@@ -4,7 +4,7 @@ Who owns a running job, and how it ends, is `claims`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -64,6 +64,7 @@ class Start:
     event_type: str = "api"
     key_id: int | None = None
     session_id: str | None = None  # must be open still; None: nobody asks for one
+    execution_id: UUID = field(default_factory=uuid4)
 
 
 def accept(conn: psycopg.Connection, start: Start) -> Accepted | None:
@@ -79,7 +80,7 @@ def accept_all(conn: psycopg.Connection, starts: Sequence[Start]) -> list[Accept
     statement.  Where it fails, `unpublished` says so; where the process dies in between, the watch
     finds it.  None stands for a start whose action does not exist or whose session has ended.
     """
-    ids = [uuid4() for _ in starts]
+    ids = [start.execution_id for start in starts]
     with conn.cursor(row_factory=class_row(Accepted)) as cursor:
         rows = cursor.execute(
             """
