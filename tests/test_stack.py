@@ -186,6 +186,37 @@ def test_flower_shows_names_and_ids_over_a_restart_and_changes_nothing(
     assert seen()[first] == "Seen in Flower"
 
 
+def test_flower_says_of_a_jobs_end_what_the_record_says(up: Up, tmp_path: Path) -> None:
+    flower = environment(up.home)["DPE_FLOWER_URL"]
+    (tmp_path / "main.py").write_text(
+        "import os, time\n"
+        "def customfunc(event):\n"
+        "    if event.content == 'fail': raise ValueError('no')\n"
+        "    if event.content == 'kill': os.kill(os.getpid(), 9)\n"
+        "    time.sleep(60)\n"
+    )
+    config = {"display_name": "Ends", "params": {"timeout": "3s"}}
+    (tmp_path / "forepaas.json").write_text(json.dumps(config))
+    pushed = up.run("action", "push", str(tmp_path), "--json")
+    id = json.loads(pushed.stdout)["id"]
+
+    def start(content: str) -> str:
+        done = up.run("start", "action", id, "--data", json.dumps(content), "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["execution_id"]
+
+    def states() -> dict[str, str]:
+        status, body = get(f"{flower}/api/tasks")
+        tasks = json.loads(body) if status == 200 else {}
+        return {id: task["state"] for id, task in tasks.items()}
+
+    failed, late, killer = start("fail"), start("wait"), start("kill")
+    stopped = start("stop")
+    assert up.run("job", "stop", stopped).returncode == 0
+    expected = {failed: "FAILURE", late: "FAILURE", killer: "FAILURE", stopped: "REVOKED"}
+    until(lambda: {id: states().get(id) for id in expected} == expected, 20)
+
+
 def test_flower_asks_for_the_password_and_does_not_show_it(tmp_path: Path, up: Up) -> None:
     port = free_port()
     own = {"DPE_FLOWER_PORT": str(port), "DPE_FLOWER_BASIC_AUTH": "me:s3cret"}

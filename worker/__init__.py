@@ -6,6 +6,7 @@ consume                           one child: a Celery worker that takes one job 
 run                               one job: claim, load, call, keep the result
 load                              from an action's version to its callable
 logs                              a handler's log records to the job's log
+announce                          tells Flower of ends that no child could tell of
 watch                             finds lost jobs again, ends late ones, deletes old ones
 lakehouse                         datasets as handlers see them; its names for handlers: `forepaas`
 """

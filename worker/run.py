@@ -132,7 +132,7 @@ def hand_back(rest: deque[tuple[str, str]]) -> None:
 
 def _tell_celery(end: End | None) -> None:
     if end is None:
-        raise Ignore  # another has it: it is told of there
+        raise Ignore  # whoever has it, or ended it, tells of it
     if end.status != "SUCCESS":
         raise JobFailed(end.error)
 

@@ -259,6 +259,28 @@ def _stop(conn: psycopg.Connection, which: str, id: UUID | str, by: str) -> int:
     return conn.execute(query.encode(), {"id": id, "by": by}).rowcount
 
 
+def cut_short(
+    conn: psycopg.Connection, since: float | None, first_look_s: float
+) -> tuple[list[tuple[str, str, str, str]], float]:
+    """Jobs that ended other than by their own process: (execution id, name, status, error's text).
+
+    Those since `since` (Unix time; None: the last `first_look_s` seconds), and the time now.
+    """
+    rows = conn.execute(
+        """
+        SELECT execution_id::text, name, status, coalesce(error->>'message', '')
+        FROM dpe.jobs
+        WHERE (status IN ('STOPPED', 'TIMEOUT') OR (status = 'FAILED' AND worker_id IS NULL))
+          AND ended_at > greatest(to_timestamp(%(since)s) - interval '2 seconds',
+                                  now() - %(first)s * interval '1 second')
+        ORDER BY ended_at LIMIT 1000
+        """,
+        {"since": since, "first": first_look_s},
+    ).fetchall()
+    now = conn.execute("SELECT extract(epoch FROM now())::float8").fetchone()
+    return rows, now[0] if now else 0.0
+
+
 def log_parts(
     conn: psycopg.Connection, execution_id: UUID, after: tuple[int, int] = (0, 0)
 ) -> list[tuple[int, int, str]]:
