@@ -1,25 +1,16 @@
-"""Frame and table brought together: names, types, and every value in the form Postgres reads.
+"""A table's columns, and the data's columns matched to them by name."""
 
-All values travel as Postgres' own text form, so the database alone decides what a column can
-hold, in the small path (arrays) and in the large one (COPY) alike.
-"""
-
-import datetime as dt
-import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import orjson
-import pandas as pd
 import psycopg
 
 from worker.errors import DatasetError
+from worker.lakehouse.values import Convert, converter
 
-Texts = list[str | None]
+MAX_SHOWN = 120  # characters of a value in an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +19,9 @@ class Column:
 
     name: str
     type: str
-    category: str  # pg_type.typcategory: N numeric, S string, D date and time, B boolean, A array …
-    generated: bool
+    generated: bool  # Postgres alone writes it
+    has_default: bool
+    convert: Convert = field(repr=False)  # a value to the text that Postgres reads for the type
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +30,10 @@ class Layout:
 
     dataset: str
     table: str
-    columns: dict[str, Column]
-    key: tuple[str, ...]
+    columns: dict[str, Column] = field(hash=False)
+    key: tuple[str, ...]  # the primary key's columns, in its order
+    # What was made of it once, per names of the data's columns: at once forgotten with it.
+    made: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -54,12 +48,15 @@ def layout(conn: psycopg.Connection, dataset: str, table: str, *, fresh: bool = 
     """The table's layout; kept per process, read anew with `fresh`.
 
     A table may have changed since: whoever meets an error with a kept layout tries once more with
-    a fresh one.  Raises DatasetError where there is no such table, with the ones that there are.
+    a fresh one, and whoever must not be wrong asks for a fresh one, under a lock on the table.
+    Raises DatasetError where there is no such table, with the ones that there are.
     """
     found = None if fresh else _layouts.get((dataset, table))
     if found is None:
         found = _read_layout(conn, dataset, table)
         with _guard:
+            if len(_layouts) > 1000:  # noqa: PLR2004 -- a handler may make tables without end
+                _layouts.clear()
             _layouts[dataset, table] = found
     return found
 
@@ -74,7 +71,7 @@ def _read_layout(conn: psycopg.Connection, dataset: str, table: str) -> Layout:
     rows = conn.execute(
         """
         SELECT a.attname, format_type(a.atttypid, NULL), t.typcategory,
-               a.attgenerated <> '' OR a.attidentity = 'a',
+               a.attgenerated <> '' OR a.attidentity = 'a', a.atthasdef OR a.attidentity <> '',
                coalesce(array_position(k.conkey, a.attnum), 0)
         FROM pg_attribute a
         JOIN pg_type t ON t.oid = a.atttypid
@@ -86,15 +83,23 @@ def _read_layout(conn: psycopg.Connection, dataset: str, table: str) -> Layout:
         [dataset, table],
     ).fetchall()
     if not rows:
-        known = tables(conn, dataset)
-        raise DatasetError(
-            f"{dataset}.{table}: there is no such table; the dataset has:"
-            f" {', '.join(known) or 'none yet'}",
-            "build it: dpe table build FILE.json",
-        )
-    columns = {name: Column(name, type, cat, gen) for name, type, cat, gen, _ in rows}
+        raise no_such_table(conn, dataset, table)
+    columns = {
+        name: Column(name, type, generated, has_default, converter(type, category))
+        for name, type, category, generated, has_default, _ in rows
+    }
     key = sorted((position, name) for name, *_, position in rows if position)
     return Layout(dataset, table, columns, tuple(name for _, name in key))
+
+
+def no_such_table(conn: psycopg.Connection, dataset: str, table: str) -> DatasetError:
+    """The error for a table that is not there; it lists the ones that are."""
+    known = tables(conn, dataset)
+    return DatasetError(
+        f"{dataset}.{table}: there is no such table; the dataset has:"
+        f" {', '.join(known) or 'none yet'}",
+        "build it: dpe table build FILE.json",
+    )
 
 
 def tables(conn: psycopg.Connection, dataset: str) -> list[str]:
@@ -109,207 +114,92 @@ def tables(conn: psycopg.Connection, dataset: str) -> list[str]:
     return [name for (name,) in rows]
 
 
-@dataclass(frozen=True, slots=True)
-class Matched:
-    """The columns of some data, matched by name to those of a table."""
-
-    layout: Layout
-    columns: list[Column]
-    values: list[Sequence[Any]]  # one sequence a column
-    rows: int
-
-
-def match(layout: Layout, data: Any) -> Matched:
-    """Match a DataFrame, or a list of dicts, to the table by name; raises DatasetError."""
-    frame = data if isinstance(data, pd.DataFrame) else None
-    names = list(frame.columns) if frame is not None else _names(layout, data)
-    columns = [_find(layout, name) for name in names]
-    doubled = [c.name for c in columns if columns.count(c) > 1]
-    if doubled:
-        raise DatasetError(f'{layout.name}: column "{doubled[0]}" is there twice in the data')
-    if frame is not None:
-        values = [frame.iloc[:, at].tolist() for at in range(len(names))]
-        return Matched(layout, columns, values, len(frame))
-    return Matched(layout, columns, [[row.get(n) for row in data] for n in names], len(data))
-
-
-def _names(layout: Layout, data: Any) -> list[Any]:
-    if not isinstance(data, (list, tuple)) or not all(isinstance(row, dict) for row in data):
-        raise DatasetError(
-            f"{layout.name}: the data must be a DataFrame or a list of dicts,"
-            f" got {type(data).__name__}"
-        )
-    return list(dict.fromkeys(name for row in data for name in row))
-
-
-def _find(layout: Layout, name: Any) -> Column:
-    column = layout.columns.get(name) if isinstance(name, str) else None
-    if column is None:
-        alike = [c for c in layout.columns.values() if c.name.lower() == str(name).lower()]
-        if len(alike) != 1:
-            raise UnknownColumn(
-                f'{layout.name} has no column "{name}"; it has: {", ".join(layout.columns)}',
-                "leave the column out of the data, or add it to the table's description and build",
-            )
-        column = alike[0]
-    if column.generated:
-        raise DatasetError(f'{layout.name}: column "{column.name}" is generated by the database')
-    return column
-
-
 class UnknownColumn(DatasetError):
     """The data has a column that the table lacks."""
 
 
-def texts(layout: Layout, column: Column, values: Iterable[Any], first_row: int = 1) -> Texts:
-    """Values in Postgres' text form, None for NULL; raises DatasetError naming row and value."""
-    convert = _converter(column)
-    done: Texts = []
-    add = done.append
-    for value in values:
-        if value is None:
-            add(None)
-            continue
-        try:
-            text = convert(value)
-        except (TypeError, ValueError) as error:
-            row = first_row + len(done)
-            raise bad_value(layout, column, row, value, str(error)) from None
+def match(layout: Layout, names: Iterable[Any], first_row: Sequence[Any] = ()) -> list[Column]:
+    """The table's columns for those of the data, by name: exactly, else whatever their case.
+
+    `first_row`, values in the order of `names`, is shown in the error for a column that the table
+    lacks.  Raises UnknownColumn for that, and DatasetError for a column that is there twice.
+    """
+    columns: list[Column] = []
+    for at, name in enumerate(names):
+        column = find(layout, name)
+        if column is None:
+            example = f"; row 1 has {shown(first_row[at])} there" if len(first_row) > at else ""
+            raise UnknownColumn(
+                f'{layout.name} has no column "{name}"{example}; its columns:'
+                f" {', '.join(layout.columns)}",
+                "leave the column out of the data, or add it to the table's description and build",
+            )
+        if column in columns:
+            raise DatasetError(f'{layout.name}: column "{column.name}" is there twice in the data')
+        if column.generated:
+            raise DatasetError(
+                f'{layout.name}: column "{column.name}" is filled by the database itself',
+                "leave it out of the data",
+            )
+        columns.append(column)
+    return columns
+
+
+def find(layout: Layout, name: Any) -> Column | None:
+    """The column of that name: exactly, else the only one that differs in case alone."""
+    column = layout.columns.get(str(name))
+    if column is None:
+        folded = str(name).casefold()
+        alike = [c for c in layout.columns.values() if c.name.casefold() == folded]
+        column = alike[0] if len(alike) == 1 else None
+    return column
+
+
+def texts(
+    layout: Layout, column: Column, values: Sequence[Any], first_row: int = 1
+) -> list[str | None]:
+    """Values in Postgres' text form, None for NULL.
+
+    Raises DatasetError naming the row (counted from 1; `first_row` is that of the first value).
+    """
+    convert = column.convert
+    try:
+        return [None if value is None else convert(value) for value in values]
+    except (TypeError, ValueError, ArithmeticError, RecursionError):
+        for row, value in enumerate(values, first_row):
+            try:
+                if value is not None:
+                    convert(value)
+            except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
+                raise bad_value(layout, column, row, value, str(error)) from None
+        raise
+
+
+def check_encodable(
+    layout: Layout, column: Column, found: Sequence[str | None], first_row: int = 1
+) -> None:
+    """Raise DatasetError naming the first text that Postgres can't take in any column."""
+    for row, text in enumerate(found, first_row):
         if text is not None and "\0" in text:
-            row = first_row + len(done)
-            raise bad_value(layout, column, row, value, "Postgres' text can't hold a NUL character")
-        add(text)
-    return done
+            raise bad_value(layout, column, row, text, "Postgres' text can't hold a NUL character")
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError as error:
+            raise bad_value(layout, column, row, text, str(error)) from None
 
 
 def bad_value(layout: Layout, column: Column, row: int, value: Any, why: str = "") -> DatasetError:
     """The error for one value that its column can't hold; rows are counted from 1."""
-    shown = repr(value)
-    shown = shown if len(shown) <= 120 else shown[:117] + "..."  # noqa: PLR2004
     said = f" ({why})" if why else ""
     return DatasetError(
-        f'{layout.name}, row {row}: column "{column.name}" is {column.type}, got {shown}{said}'
+        f'{layout.name}, row {row}: column "{column.name}" is {column.type},'
+        f" got {shown(value)}{said}"
     )
 
 
-Convert = Callable[[Any], str | None]
-
-
-def _converter(column: Column) -> Convert:
-    if column.type in ("json", "jsonb"):
-        return _json
-    if column.type == "bytea":
-        return _bytes
-    if column.category == "N":
-        return _integer if column.type in INTEGERS else _number
-    if column.category == "D":
-        return _time
-    if column.category == "A":
-        return _array
-    return _text
-
-
-INTEGERS = {"smallint", "integer", "bigint"}
-
-
-def _number(value: Any) -> str | None:
-    kind = type(value)
-    if kind is int:
-        return str(value)
-    if kind is float:
-        return None if value != value else repr(value)  # noqa: PLR0124 -- NaN
-    if kind is str:
-        return value.strip() or None
-    if isinstance(value, (bool, np.bool_)):
-        return "1" if value else "0"
-    if _is_missing(value):
-        return None
-    return str(value)
-
-
-def _integer(value: Any) -> str | None:
-    if type(value) is int:
-        return str(value)
-    if isinstance(value, (float, np.floating, Decimal)):
-        if value != value:  # noqa: PLR0124 -- NaN
-            return None
-        # Frames turn integers into floats as soon as one is missing.
-        return str(int(value)) if math.isfinite(value) and value == int(value) else str(value)
-    return _number(value)
-
-
-def _time(value: Any) -> str | None:
-    if type(value) is str:
-        return value.strip() or None
-    if _is_missing(value):
-        return None
-    if isinstance(value, dt.datetime):
-        if value.tzinfo is not None:
-            value = value.astimezone(dt.UTC)
-        return value.isoformat(" ")
-    if isinstance(value, np.datetime64):
-        return str(pd.Timestamp(value))
-    if isinstance(value, dt.timedelta):
-        return f"{value.total_seconds()} seconds"
-    return str(value)
-
-
-def _text(value: Any) -> str | None:
-    if type(value) is str:
-        return value
-    if isinstance(value, (bool, np.bool_)):
-        return "true" if value else "false"
-    if isinstance(value, (dict, list, tuple, set, np.ndarray)):
-        return _json(list(value) if isinstance(value, (set, np.ndarray)) else value)
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value).decode()
-    if _is_missing(value):
-        return None
-    return str(value)
-
-
-def _json(value: Any) -> str | None:
-    if type(value) is str:
-        return value  # JSON already, as Postgres would take it
-    if not isinstance(value, (dict, list, tuple, np.ndarray)) and _is_missing(value):
-        return None
-    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-    try:
-        return orjson.dumps(value, default=_jsonable, option=options).decode()
-    except orjson.JSONEncodeError as error:
-        raise ValueError(str(error)) from None
-
-
-def _jsonable(value: Any) -> Any:
-    if value is pd.NA or value is pd.NaT:
-        return None
-    if isinstance(value, (set, frozenset)):
-        return list(value)
-    return str(value)
-
-
-def _bytes(value: Any) -> str | None:
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return "\\x" + bytes(value).hex()
-    return _text(value)
-
-
-def _array(value: Any) -> str | None:
-    if isinstance(value, (list, tuple, set, np.ndarray)):
-        return "{" + ",".join(_element(element) for element in value) + "}"
-    return _text(value)
-
-
-def _element(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return _array(value) or "NULL"
-    text = _text(value) if value is not None else None
-    if text is None:
-        return "NULL"
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def _is_missing(value: Any) -> bool:
-    missing = pd.isna(value)
-    return missing if isinstance(missing, bool) else bool(np.all(missing)) and np.size(missing) > 0
+def shown(value: Any) -> str:
+    """A value in an error, cut where it is long."""
+    if hasattr(value, "item") and getattr(value, "size", 0) == 1:
+        value = value.item()
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."

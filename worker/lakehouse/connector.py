@@ -4,35 +4,30 @@ Every connector of a job works in the job's one transaction, each call in a save
 so that a handler may catch an error and go on.  Threads share it; calls take turns.
 """
 
-import threading
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
 from typing import Any
 
-import pandas as pd
 import psycopg
-import sqlglot
-from psycopg import sql
-from psycopg.rows import dict_row
-from sqlglot.errors import SqlglotError
-from sqlglot.tokens import TokenType  # pyright: ignore[reportPrivateImportUsage]
+from psycopg import errors
 
 from worker.errors import DatasetError
 from worker.lakehouse.bulk_insert import write
-from worker.lakehouse.columns import forget_layouts, tables
-from worker.settings import current_settings
-from worker.store import claims
-
-# One lock for all connectors of the process: it runs one job at a time, on one connection.
-_turn = threading.RLock()
-
-# Datasets seen so far: a schema that was dropped since is noticed by its missing tables.
-_known: list[str] = []
+from worker.lakehouse.columns import (
+    Layout,
+    check_encodable,
+    find,
+    forget_layouts,
+    layout,
+    tables,
+    texts,
+)
+from worker.lakehouse.datasets import dataset_at
+from worker.lakehouse.frames import returned
+from worker.lakehouse.refusal import said
+from worker.lakehouse.statements import Statements
+from worker.lakehouse.transaction import check_quoting, literal, running_job, turn, undo
 
 RETURN_TYPES = ("dataframe", "cursor", "dict")
-TRANSACTION_WORDS = {
-    "BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE",
-}  # fmt: skip
 
 
 def connect(path: str = "dwh/default_dataset/") -> "Connector":
@@ -42,58 +37,8 @@ def connect(path: str = "dwh/default_dataset/") -> "Connector":
     Nothing is opened in fact: the connector works on the running job's connection, whichever job
     that is when it is used, so it may be made at a module's top.  Raises DatasetError.
     """
-    parts = [part for part in str(path).split("/") if part]
-    if parts and parts[0].startswith("data_store"):
-        raise DatasetError(f"connect({path!r}): file buckets are not available yet")
-    if not parts or parts[0] != "dwh" or len(parts) > 3:  # noqa: PLR2004
-        raise DatasetError(
-            f'connect({path!r}): the address must be "dwh/<dataset>/" or "dwh/<dataset>/<table>"'
-        )
-    name = parts[1] if len(parts) > 1 else "default_dataset"
-    job = _job()
-    known = _known
-    if _resolve(name, known) is None:
-        with _turn:
-            known[:] = datasets(job.conn)
-    dataset = _resolve(name, known)
-    if dataset is None:
-        raise DatasetError(
-            f"connect({path!r}): there is no dataset {name!r};"
-            f" the known ones: {', '.join(known) or 'none yet'}",
-            "a dataset is there once a table of it is built: dpe table build FILE.json",
-        )
-    return Connector(dataset)
-
-
-def datasets(conn: psycopg.Connection) -> list[str]:
-    """Names of the datasets: the schemas that are neither Postgres' nor the engine's."""
-    rows = conn.execute(
-        """
-        SELECT nspname FROM pg_namespace
-        WHERE nspname NOT LIKE 'pg\\_%' AND nspname NOT IN ('information_schema', 'public', 'dpe')
-        ORDER BY nspname
-        """
-    ).fetchall()
-    return [name for (name,) in rows]
-
-
-def _resolve(name: str, known: list[str]) -> str | None:
-    if name == "default_dataset":
-        name = current_settings().default_dataset
-    if name in known:
-        return name
-    # db_<project>_<dataset>: the project's name may have underscores, the dataset's as well.
-    ends = [d for d in known if name.startswith("db_") and name.endswith(f"_{d}")]
-    return max(ends, key=len, default=None)
-
-
-def _job() -> claims.Claim:
-    if claims.running is None:
-        raise DatasetError(
-            "no job is running here: datasets can be used from a handler only",
-            "start the action: dpe start action ID --wait",
-        )
-    return claims.running
+    running_job()
+    return Connector(dataset_at(path))
 
 
 class Connector:
@@ -101,29 +46,24 @@ class Connector:
 
     def __init__(self, dataset: str) -> None:
         self.dataset = dataset
-        self.lock = _turn
 
     def __repr__(self) -> str:
         return f"<Connector dwh/{self.dataset}/>"
 
-    def job(self) -> claims.Claim:
-        """The job that runs now."""
-        return _job()
-
     def list(self) -> "list[str]":
         """Names of the dataset's tables."""
-        with self.lock:
-            return tables(_job().conn, self.dataset)
+        with turn:
+            return tables(running_job().conn, self.dataset)
 
-    def query(self, query: str, limit: int = -1, return_type: str = "dataframe") -> Any:
-        """Run one SQL statement; unqualified names are tables of this dataset.
+    def query(self, sql: str, limit: int = -1, return_type: str = "dataframe") -> Any:
+        """Run SQL; unqualified names are tables of this dataset.
 
         Rows come as `return_type`: a "dataframe", a "dict" (a list of them) or a "cursor"; at most
         `limit` of them (-1: all).  Of INSERT, UPDATE, DELETE and MERGE it is the affected count:
-        a frame whose `iloc[0, 0]` has it.  Raises DatasetError with Postgres' words.
+        a frame whose `iloc[0, 0]` has it.  Of several statements it is the last one's.
+        Raises DatasetError with Postgres' words; BEGIN, COMMIT and the like are refused.
         """
-        _refuse_transaction_words(query)
-        return self._run(query.encode(), None, limit, return_type)
+        return self._run(Statements(in_postgres_words(sql)), limit, return_type)
 
     def select(
         self,
@@ -133,13 +73,11 @@ class Connector:
         return_type: str = "dataframe",
     ) -> Any:
         """Rows of a table; `conds` are equalities (a list means IN, None means IS NULL)."""
-        where, values = _where(conds)
-        return self._run(
-            sql.SQL("SELECT * FROM {}{}").format(self._table(table), where),
-            values,
-            limit,
-            return_type,
-        )
+        with turn:
+            query = f"SELECT * FROM {self._name(table)}{self._where(table, conds)}"
+            if limit >= 0:
+                query += f" LIMIT {int(limit)}"
+            return self._run(query, limit, return_type)
 
     def update(
         self,
@@ -148,29 +86,38 @@ class Connector:
         conds: Mapping[str, Any] | None = None,
         ignore: bool = False,
     ) -> int:
-        """Set columns where `conds` hold (all rows where there are none); the affected count."""
+        """Set columns where `conds` hold (all rows where there are none); the affected count.
+
+        With `ignore`, rows that a key or a constraint forbids to change end in 0 and no error.
+        """
         if not set:
             return 0
-        assigned = sql.SQL(", ").join(
-            sql.SQL("{} = %s").format(sql.Identifier(name)) for name in set
-        )
-        where, values = _where(conds)
-        return self._count(
-            sql.SQL("UPDATE {} SET {}{}").format(self._table(table), assigned, where),
-            [*map(_plain, set.values()), *values],
-        )
+        with turn:
+            known = self._layout(table, set)
+            assigned = ", ".join(
+                f"{_quoted(_column(known, name))} = {_value(known, name, value)}"
+                for name, value in set.items()
+            )
+            query = f"UPDATE {self._name(table)} SET {assigned}{self._where(table, conds)}"
+            try:
+                return self._run(query, -1, "cursor").rowcount
+            except DatasetError as error:
+                if ignore and isinstance(error.__cause__, psycopg.IntegrityError):
+                    return 0
+                raise
 
     def delete(self, table: str, conds: Mapping[str, Any] | None = None) -> int:
         """Delete rows where `conds` hold (all where there are none); the affected count."""
-        where, values = _where(conds)
-        return self._count(sql.SQL("DELETE FROM {}{}").format(self._table(table), where), values)
+        with turn:
+            query = f"DELETE FROM {self._name(table)}{self._where(table, conds)}"
+            return self._run(query, -1, "cursor").rowcount
 
     def truncate(self, table: str) -> bool:
         """Empty a table; False where there is none of that name."""
         try:
-            self._count(sql.SQL("TRUNCATE {}").format(self._table(table)), [])
+            self._run(f"TRUNCATE {self._name(table)}", -1, "cursor")
         except DatasetError as error:
-            if isinstance(error.__cause__, psycopg.errors.UndefinedTable):
+            if isinstance(error.__cause__, errors.UndefinedTable):
                 return False
             raise
         return True
@@ -184,142 +131,112 @@ class Connector:
     ) -> dict[str, Any]:
         """Insert a dict, a list of dicts or a frame; `odku` truthy: update where the key is there.
 
-        Returns stats as `bulk_insert` does; raises DatasetError.
+        Returns stats as `bulk_insert` does, warnings always among them; raises DatasetError.
         """
-        data = [rows] if isinstance(rows, dict) else rows
-        job = _job()
-        with self.lock:
-            counts = write(job.conn, self.dataset, table, data, upsert=bool(odku))
-        stats = {
-            "table": f"{self.dataset}.{table}",
-            "records": counts.records,
-            "inserts": counts.inserts,
-            "updates": counts.updates,
-            "skipped": counts.records - counts.inserts - counts.updates,
-            "warnings": [],
-        }
-        job.stats.append(stats)
+        counts = write(
+            self.dataset, table, [rows] if isinstance(rows, dict) else rows, upsert=bool(odku)
+        )
+        stats = {"table": f"{self.dataset}.{table}", "warnings": []}
+        counts.add_to(stats)
+        running_job().stats.append(stats)
         return stats
 
-    def _table(self, table: str) -> sql.Identifier:
-        return sql.Identifier(self.dataset, table)
+    def _name(self, table: str) -> str:
+        return f"{_quoted(self.dataset)}.{_quoted(table)}"
 
-    def _count(self, query: sql.Composed, values: "list[Any]") -> int:
-        return self._run(query, values, -1, "cursor").rowcount
+    def _layout(self, table: str, names: Iterable[str]) -> Layout:
+        conn = running_job().conn
+        check_quoting(conn)
+        known = layout(conn, self.dataset, table)
+        if all(find(known, name) for name in names):
+            return known
+        return layout(conn, self.dataset, table, fresh=True)  # the table may have changed since
 
-    def _run(
-        self, query: bytes | sql.Composed, values: "list[Any] | None", limit: int, return_type: str
-    ) -> Any:
+    def _where(self, table: str, conds: Mapping[str, Any] | None) -> str:
+        if not conds:
+            return ""
+        known = self._layout(table, conds)
+        return " WHERE " + " AND ".join(_test(known, name, value) for name, value in conds.items())
+
+    def _run(self, query: Statements | str, limit: int, return_type: str) -> Any:
         if return_type not in RETURN_TYPES:
             raise DatasetError(f"return_type must be one of {RETURN_TYPES}, got {return_type!r}")
-        factory = dict_row if return_type == "dict" else None
-        with self.lock:
-            conn = _job().conn
-            self._look_here(conn)
-            conn.execute("SAVEPOINT statement")
+        statements = Statements(query) if isinstance(query, str) else query
+        with turn:
+            conn = running_job().conn
             try:
-                cursor = conn.cursor(row_factory=factory) if factory else conn.cursor()
-                cursor.execute(query, values)
-                conn.execute("RELEASE statement")
+                cursor = self._executed(conn, statements, limit)
             except psycopg.Error as error:
                 if conn.closed:
                     raise
-                conn.execute("ROLLBACK TO statement")
-                conn.execute("RELEASE statement")
-                raise DatasetError(f"{self.dataset}: {str(error).strip()}") from error
-            if cursor.description is None:
-                forget_layouts()  # it may have been DDL
-            return _returned(cursor, limit, return_type)
+                raise said(self.dataset, error) from error
+            return returned(cursor, limit, return_type)
 
-    def _look_here(self, conn: psycopg.Connection) -> None:
-        job = _job()
-        if job.search_path != self.dataset:
-            conn.execute(
-                sql.SQL("SET LOCAL search_path = {}, public").format(sql.Identifier(self.dataset))
-            )
-            job.search_path = self.dataset
+    def _executed(
+        self, conn: psycopg.Connection, statements: Statements, limit: int
+    ) -> psycopg.Cursor[Any]:
+        """Run the statements in a savepoint.
 
-
-def _returned(cursor: psycopg.Cursor[Any], limit: int, return_type: str) -> Any:
-    if return_type == "cursor":
+        The savepoint goes first and by itself: a mistake of syntax fails the whole message that it
+        stands in, and with no savepoint before it the whole job.
+        """
+        query, wanted = statements.text, statements.count
+        paged = limit >= 0 and statements.pages
+        if paged:
+            # Postgres is asked for so many rows, instead of for all to leave most of them.
+            query = f"DECLARE dpe_rows NO SCROLL CURSOR FOR {query}\n;FETCH {limit} FROM dpe_rows;"
+            query += "CLOSE dpe_rows"
+            wanted = 2
+        cursor = conn.cursor()
+        place = f"SET LOCAL search_path = {_quoted(self.dataset)}, public"
+        cursor.execute(f"{place};SAVEPOINT dpe".encode())
+        try:
+            # The semicolon is on a line of its own: the query's last one may be a comment.
+            cursor.execute(f"{query}\n;RELEASE dpe".encode())
+        except psycopg.Error:
+            undo(conn)
+            raise
+        for _ in range(wanted - 1):
+            cursor.nextset()
+        if statements.changes_tables:
+            forget_layouts()
         return cursor
-    if cursor.description is None:
-        count = max(cursor.rowcount, 0)
-        return [{"rows": count}] if return_type == "dict" else pd.DataFrame({"rows": [count]})
-    rows = cursor.fetchall() if limit < 0 else cursor.fetchmany(limit) if limit else []
-    if return_type == "dict":
-        return rows
-    names = [column.name for column in cursor.description]
-    columns = zip(*rows, strict=True) if rows else [()] * len(names)
-    series = [_series(values) for values in columns]
-    frame = pd.concat(series, axis=1) if series else pd.DataFrame()
-    frame.columns = names
-    return frame
 
 
-def _series(values: Iterable[Any]) -> pd.Series:
-    """A column of a frame.
-
-    Whole numbers stay exact whatever their size (Int64 where one is missing).  Of `numeric`
-    columns, fractions become floats where that loses nothing, and else stay Decimals.
-    """
-    found = list(values)
-    present = [value for value in found if value is not None]
-    if present and all(isinstance(value, Decimal) for value in present):
-        found = _undecimal(found, present)
-        present = [value for value in found if value is not None]
-    if present and len(present) < len(found) and all(type(value) is int for value in present):
-        small = all(-(2**63) <= value < 2**63 for value in present)
-        return pd.Series(found, dtype="Int64" if small else object)
-    return pd.Series(found, dtype=None if present else object)
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
-def _undecimal(found: "list[Any]", present: "list[Decimal]") -> "list[Any]":
-    if all(value.is_finite() and value == value.to_integral_value() for value in present):
-        return [None if value is None else int(value) for value in found]
-    if all(Decimal(repr(float(value))) == value for value in present if value.is_finite()):
-        return [None if value is None else float(value) for value in found]
-    return found
+def _column(known: Layout, name: str) -> str:
+    column = find(known, name)
+    if column is None:
+        raise DatasetError(
+            f'{known.name} has no column "{name}"; its columns: {", ".join(known.columns)}'
+        )
+    return column.name
 
 
-def _where(conds: Mapping[str, Any] | None) -> "tuple[sql.Composable, list[Any]]":
-    if not conds:
-        return sql.SQL(""), []
-    tests: list[sql.Composable] = []
-    values: list[Any] = []
-    for name, value in conds.items():
-        column = sql.Identifier(name)
-        if value is None:
-            tests.append(sql.SQL("{} IS NULL").format(column))
-        elif isinstance(value, (list, tuple, set)):
-            tests.append(sql.SQL("{} = ANY(%s)").format(column))
-            values.append([_plain(each) for each in value])
-        else:
-            tests.append(sql.SQL("{} = %s").format(column))
-            values.append(_plain(value))
-    return sql.SQL(" WHERE ") + sql.SQL(" AND ").join(tests), values
+def _value(known: Layout, name: str, value: Any) -> str:
+    """A value as a literal that Postgres reads as the column's type."""
+    column = known.columns[_column(known, name)]
+    (text,) = texts(known, column, [value])
+    check_encodable(known, column, [text])
+    return literal(text)
 
 
-def _plain(value: Any) -> Any:
-    """A numpy or pandas scalar as Python's own, missing as None."""
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, pd.Timestamp):
-        return value.to_pydatetime()
-    return None if value is pd.NA or value is pd.NaT or value != value else value  # noqa: PLR0124
+def _test(known: Layout, name: str, value: Any) -> str:
+    column = _quoted(_column(known, name))
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        text = _value(known, name, value)
+        return f"{column} IS NULL" if text == "NULL" else f"{column} = {text}"
+    found = [_value(known, name, each) for each in value]
+    there = [text for text in found if text != "NULL"]
+    tests = [f"{column} IN ({', '.join(there)})"] if there else []
+    if len(there) < len(found):
+        tests.append(f"{column} IS NULL")
+    return f"({' OR '.join(tests)})" if tests else "FALSE"
 
 
-def _refuse_transaction_words(query: str) -> None:
-    """The transaction is the job's: a handler that ended it would break rows from status."""
-    try:
-        tokens = sqlglot.tokenize(query, read="postgres")
-    except SqlglotError as error:
-        raise DatasetError(f"this is not SQL: {error}") from None
-    first = True
-    for token in tokens:
-        if first and token.text.upper() in TRANSACTION_WORDS:
-            raise DatasetError(
-                f"{token.text.upper()} is not for handlers: a job is one transaction,"
-                " committed with its SUCCESS"
-            )
-        first = token.token_type == TokenType.SEMICOLON
+def in_postgres_words(query: str) -> str:
+    """A handler's SQL in Postgres' dialect: the place where other dialects are translated."""
+    return query

@@ -1,0 +1,40 @@
+"""Columns as rows of COPY's text form: for what has no binary form here.
+
+Tab between fields, a newline after each row, \\N for NULL, a backslash before what means something.
+Source: https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS
+"""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from worker.lakehouse.values import INTEGERS, ZONELESS
+
+FRACTIONS = {"numeric", "double precision"}
+_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+
+
+def reads_alike(type: str, array: pa.DataType) -> bool:
+    """Whether Arrow's own text of these values is what Postgres should read for the type."""
+    if pa.types.is_string(array) or pa.types.is_large_string(array):
+        return type not in ZONELESS
+    if pa.types.is_integer(array):
+        return type in INTEGERS | FRACTIONS
+    return array == pa.float64() and type in FRACTIONS
+
+
+def rows(columns: list[pa.Array]) -> memoryview:
+    """Put columns of text (None for NULL) together to rows."""
+    escaped = [_escaped(column.cast(pa.large_string())) for column in columns]
+    tab, none = pa.scalar("\t", pa.large_string()), pa.scalar("", pa.large_string())
+    lines = pc.binary_join_element_wise(*escaped, tab)
+    ended = pc.binary_join_element_wise(lines, pa.scalar("\n", pa.large_string()), none)
+    _, offsets, data = ended.buffers()
+    ends = memoryview(offsets).cast("q")[ended.offset : ended.offset + len(ended) + 1]
+    return memoryview(data)[ends[0] : ends[-1]]
+
+
+def _escaped(column: pa.Array) -> pa.Array:
+    for character, escape in _ESCAPES.items():
+        if pc.any(pc.match_substring(column, character)).as_py():
+            column = pc.replace_substring(column, character, escape)
+    return column.fill_null("\\N")
