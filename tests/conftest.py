@@ -78,10 +78,8 @@ def _empty(conn: psycopg.Connection) -> None:
         " AND nspname NOT IN ('information_schema', 'public', 'dpe')"
     ).fetchall()
     for (name,) in datasets:
-        conn.execute(
-            psycopg.sql.SQL("DROP SCHEMA {} CASCADE").format(psycopg.sql.Identifier(name))
-        )
+        conn.execute(psycopg.sql.SQL("DROP SCHEMA {} CASCADE").format(psycopg.sql.Identifier(name)))
     conn.execute(
         "TRUNCATE dpe.jobs, dpe.job_logs, dpe.action_files, dpe.action_versions, dpe.actions,"
-        " dpe.tables, dpe.sessions, dpe.keys, dpe.workers, dpe.idempotency_keys"
+        " dpe.tables, dpe.sessions, dpe.keys, dpe.idempotency_keys"
     )

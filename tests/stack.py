@@ -57,6 +57,18 @@ class Worker:
         return self.process.poll() is None
 
 
+def start_worker(children: int, **environ: str) -> Worker:
+    """Start a worker and wait until its children are there."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.cli", "worker"],
+        env=os.environ | {"DPE_WORKERS": str(children)} | environ,
+        start_new_session=True,
+    )
+    worker = Worker(process)
+    until(lambda: len(worker.children()) == children)
+    return worker
+
+
 class Engine:
     """The engine's record and broker in a test's hands."""
 
@@ -110,16 +122,10 @@ class Engine:
 
     def worker(self, children: int = 2, **environ: str) -> Worker:
         """Start a worker and wait until it beats."""
-        before = self.rows("SELECT count(*) FROM dpe.workers")[0][0]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "app.cli", "worker"],
-            env=os.environ | {"DPE_WORKERS": str(children)} | environ,
-            start_new_session=True,
-        )
-        worker = Worker(process)
+        worker = start_worker(children, **environ)
         self.workers.append(worker)
-        until(lambda: self.rows("SELECT count(*) FROM dpe.workers")[0][0] > before)
-        until(lambda: len(worker.children()) == children)
+        known = "SELECT count(*) FROM dpe.workers WHERE pid = %s"
+        until(lambda: self.conn.execute(known.encode(), [worker.pid]).fetchone() == (1,))
         return worker
 
     def end(self) -> None:

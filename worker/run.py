@@ -179,7 +179,10 @@ def _attempt(this: Child, job: claims.Claim) -> End:
     with JobLog(logging.INFO, lambda part, lines: _store_log(this, job, part, lines)) as log:
         this.log, began, action = log, time.monotonic(), None
         try:
-            action = load(job.conn, job.action_id, job.version, this.folder)
+            # Not on the job's connection: its transaction begins with the handler's first
+            # statement, so a long handler holds no lock on the engine's tables.
+            record, _ = _connections(this)
+            action = load(record, job.action_id, job.version, this.folder)
             log.begin(action.log_level, f'"{job.name}" BEGIN (custom) action.')
             result = _call(action, job)
             encoded = _encoded(result, log)

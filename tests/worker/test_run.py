@@ -1,10 +1,12 @@
 """One job, from its claim to its end, in a real worker."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.stack import Engine, until
+from tests.stack import Engine, Worker, start_worker, until
+from worker.store import jobs
 
 INSERT = """
 from worker.store import claims
@@ -14,11 +16,18 @@ def write(n):
 """
 
 
+@pytest.fixture(scope="module")
+def worker(environment: None) -> Iterator[Worker]:
+    """One worker for all of these: nothing here kills it."""
+    worker = start_worker(children=2)
+    yield worker
+    worker.end()
+
+
 @pytest.fixture
-def engine(engine: Engine) -> Engine:
+def engine(engine: Engine, worker: Worker) -> Engine:
     engine.conn.execute("CREATE SCHEMA data_prim")
     engine.conn.execute("CREATE TABLE data_prim.t (x int)")
-    engine.worker()
     return engine
 
 
@@ -100,7 +109,10 @@ def test_a_job_runs_the_version_that_was_newest_when_it_was_accepted(engine: Eng
 
 
 def test_modules_of_the_same_name_do_not_meet(engine: Engine) -> None:
-    main = "import rules\ndef handle(event):\n    import rules as again\n    return [rules.WHO, again.WHO]"
+    main = (
+        "import rules\ndef handle(event):\n"
+        "    import rules as again\n    return [rules.WHO, again.WHO]"
+    )
     one = engine.push(main, rules="WHO = 'one'")
     two = engine.push(main, rules="WHO = 'two'")
     for _ in range(4):  # both children meet both actions
@@ -156,6 +168,7 @@ def test_the_log_of_a_running_job_can_be_read(engine: Engine) -> None:
     id = engine.start(engine.push(main))
     until(lambda: any(line["message"] == "so far" for line in engine.log(id)), 3)
     assert engine.job(id).status == "PROCESSING"
+    assert jobs.stop(engine.conn, id, "test")
 
 
 def test_a_result_that_is_no_json_is_kept_as_text(engine: Engine) -> None:
