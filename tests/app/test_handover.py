@@ -42,7 +42,7 @@ def stopped(server: Valkey) -> None:
 
 
 @pytest.mark.parametrize("breaking", [Valkey.kill, stopped], ids=["dead", "hanging"])
-def test_starts_are_accepted_and_quick_without_a_broker(
+def test_f07_starts_are_accepted_and_quick_without_a_broker(
     own_valkey: Valkey,
     editor: Caller,
     action: Action,
