@@ -12,7 +12,7 @@ import psycopg
 
 from worker.errors import DatasetError
 from worker.lakehouse import by_copy, by_insert
-from worker.lakehouse.columns import Layout, layout, match
+from worker.lakehouse.columns import Layout, layout
 from worker.lakehouse.counts import Counts
 from worker.lakehouse.refusal import explained
 from worker.lakehouse.source import Source, source
@@ -57,12 +57,13 @@ def bulk_insert(
         counts = write(connector.dataset, table, data, upsert=True)
     except DatasetError as failure:
         error = f"{failure} ({failure.hint})" if failure.hint else str(failure)
+    else:
+        counts.add_to(stats)
+    if error is not None:
         stats["skipped"] = stats["records"]
         stats["warnings"].append(error)
         job.insert_errors.append(error)
         logger.error("bulk_insert: %s", error)
-    else:
-        counts.add_to(stats)
     job.stats.append(stats)
     return stats, error
 

@@ -41,13 +41,12 @@ def write(conn: psycopg.Connection, layout: Layout, rows: Source, upsert: bool) 
         # Of rows with the same key the last one wins, and Postgres would refuse the others.
         lines = list({tuple([line[at] for at in plan.key]): line for line in lines}.values())
     body = ",".join(["(" + ",".join(map(literal, line)) + ")" for line in lines])
+    if "\0" in body:
+        _refuse(layout, plan, columns)
     try:
-        if "\0" in body:
-            raise UnicodeError
         result = execute_in_savepoint(conn, plan.head + body + plan.tail)
-    except UnicodeError:
-        for column, found in zip(plan.columns, columns, strict=True):
-            check_encodable(layout, column, found)
+    except UnicodeEncodeError:
+        _refuse(layout, plan, columns)
         raise
     except errors.CardinalityViolation:
         # Two keys that are the same to Postgres alone, as 1 and 1.0.
@@ -56,6 +55,11 @@ def write(conn: psycopg.Connection, layout: Layout, rows: Source, upsert: bool) 
         return Counts(rows.rows, result.command_tuples or 0)
     made = [result.get_value(at, 0) for at in range(result.ntuples)].count(b"t")
     return Counts(rows.rows, made, result.ntuples - made, rows.rows - len(lines))
+
+
+def _refuse(layout: Layout, plan: Plan, columns: list[list[str | None]]) -> None:
+    for column, found in zip(plan.columns, columns, strict=True):
+        check_encodable(layout, column, found)
 
 
 def _plan(conn: psycopg.Connection, layout: Layout, rows: Source, upsert: bool) -> Plan:

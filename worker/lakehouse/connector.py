@@ -74,7 +74,7 @@ class Connector:
     ) -> Any:
         """Rows of a table; `conds` are equalities (a list means IN, None means IS NULL)."""
         with turn:
-            query = f"SELECT * FROM {self._name(table)}{self._where(table, conds)}"
+            query = f"SELECT * FROM {self._name(table)}{self._where(table, conds)}"  # noqa: S608 -- quoted
             if limit >= 0:
                 query += f" LIMIT {int(limit)}"
             return self._run(query, limit, return_type)
@@ -98,7 +98,7 @@ class Connector:
                 f"{_quoted(_column(known, name))} = {_value(known, name, value)}"
                 for name, value in set.items()
             )
-            query = f"UPDATE {self._name(table)} SET {assigned}{self._where(table, conds)}"
+            query = f"UPDATE {self._name(table)} SET {assigned}{self._where(table, conds)}"  # noqa: S608
             try:
                 return self._run(query, -1, "cursor").rowcount
             except DatasetError as error:
@@ -109,7 +109,7 @@ class Connector:
     def delete(self, table: str, conds: Mapping[str, Any] | None = None) -> int:
         """Delete rows where `conds` hold (all where there are none); the affected count."""
         with turn:
-            query = f"DELETE FROM {self._name(table)}{self._where(table, conds)}"
+            query = f"DELETE FROM {self._name(table)}{self._where(table, conds)}"  # noqa: S608 -- quoted
             return self._run(query, -1, "cursor").rowcount
 
     def truncate(self, table: str) -> bool:

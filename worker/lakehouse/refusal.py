@@ -34,9 +34,6 @@ def explained(
     try:
         with savepoint(conn):
             _try_again(conn, layout, columns, rows)
-            raise _NotFound
-    except _NotFound:
-        return said(layout.name, error)
     except DatasetError as found:
         return found
     except psycopg.Error as found:
@@ -44,10 +41,8 @@ def explained(
             return _placed(layout, columns, rows, error, found)
         except DatasetError as value:
             return value
-
-
-class _NotFound(Exception):
-    """Rows that fit by themselves: it is other rows, in this table or another, that they hurt."""
+    # They fit by themselves: it is each other that they hurt, or rows of this table or another.
+    return said(layout.name, error)
 
 
 def _try_again(
@@ -61,6 +56,7 @@ def _try_again(
     )
     stage = sql.Identifier("pg_temp", "dpe_stage")
     by_copy.copy(conn, stage, layout, columns, rows, by_text=True)
+    conn.execute("DROP TABLE pg_temp.dpe_stage")
 
 
 def _placed(

@@ -78,9 +78,8 @@ class Statements:
                 if len(words) == 1:
                     self.count += 1
                     self._first.add(words[0])
-                if len(words) <= 2:  # noqa: PLR2004
-                    token = _inside_job(words, token)
-            done.append(token)
+            said = kind not in {"space", "comment", "end"} and len(words) <= 2  # noqa: PLR2004
+            done.append(_inside_job(words, token) if said else token)
         self.text = "".join(done)
 
 

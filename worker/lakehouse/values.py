@@ -15,7 +15,7 @@ import json
 import re
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
@@ -94,7 +94,7 @@ def _utc(text: str) -> str:
     try:
         at = dt.datetime.fromisoformat(text.strip())
     except ValueError:
-        at = pd.Timestamp(text)
+        at = cast("pd.Timestamp", pd.Timestamp(text))
     if at.tzinfo is None:
         return text
     return at.astimezone(dt.UTC).isoformat(" ", "microseconds")[:26]
@@ -115,7 +115,7 @@ def _time(value: Any) -> str | None:
 
 
 def _instant(value: dt.datetime) -> str | None:
-    if pd.isna(value):
+    if value is pd.NaT:
         return None
     if value.tzinfo is not None:
         value = value.astimezone(dt.UTC).replace(tzinfo=None)
