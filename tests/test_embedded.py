@@ -184,17 +184,21 @@ def test_a_session_that_goes_on_without_its_server_is_ended_first(own_postgres: 
         ):
             conn.execute("DO $$ BEGIN LOOP END LOOP; END $$")
 
-    thread = threading.Thread(target=loop_for_ever)
+    thread = threading.Thread(target=loop_for_ever, daemon=True)
     thread.start()
-    with psycopg.connect(own_postgres.url) as conn:
+    with psycopg.connect(own_postgres.url, autocommit=True) as conn:
         query = "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'DO%'"
         ((busy,),) = until(lambda: conn.execute(query).fetchall())
     own_postgres.kill()
-    assert psutil.pid_exists(busy)
-    own_postgres.start()
-    assert written(own_postgres) == [1]
-    thread.join(5)
-    assert not thread.is_alive()
+    session = psutil.Process(busy)
+    try:
+        own_postgres.start()
+        assert written(own_postgres) == [1]
+        until(lambda: session not in own_postgres._leftovers())
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            session.kill()
+        thread.join(5)
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o700], ids=["open", "closed"])
