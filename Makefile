@@ -18,7 +18,7 @@ run: $(VENV)/.installed  ## Start the whole stack and show one start call become
 	@$(VENV)/bin/dpe up --demo
 
 test: $(VENV)/.installed-dev  ## Run every test, on real servers
-	@$(VENV)/bin/python -m pytest $(TESTS)
+	@$(VENV)/bin/python -m pytest -n 4 --dist loadfile $(TESTS)
 
 lint: $(VENV)/.installed-dev  ## Check format, style, types and who imports whom
 	@$(VENV)/bin/ruff format --check --quiet . || { echo 'mend it: $(VENV)/bin/ruff format .' >&2; exit 1; }

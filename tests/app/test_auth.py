@@ -54,7 +54,7 @@ def test_a_session_without_the_permission_is_refused(
         lambda token: "x" * 32,
         # Not the last character: some of its bits are padding.
         lambda token: token[:-2] + ("A" if token[-2] != "A" else "B") + token[-1],
-        lambda token: "x" + token[1:],
+        lambda token: ("x" if token[0] != "x" else "y") + token[1:],
         lambda token: token.rsplit(".", 1)[0],
         lambda token: "é" + token,
         lambda token: "\0",
