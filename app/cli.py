@@ -13,6 +13,7 @@ import click
 
 from app import terminal
 from app.commands.action import action
+from app.commands.healthy import healthy
 from app.commands.job import job
 from app.commands.key import key, token
 from app.commands.start import start
@@ -43,7 +44,7 @@ def dpe(traceback: bool) -> None:
     """
 
 
-for command in (table, action, key, token, start, job):
+for command in (table, action, key, token, start, job, healthy):
     dpe.add_command(command)
 
 

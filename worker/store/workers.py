@@ -62,3 +62,32 @@ def take_watch(conn: psycopg.Connection, interval_s: float) -> bool:
         ).rowcount
         == 1
     )
+
+
+SILENT_S = 15.0
+STUCK_S = 30.0
+
+
+def unhealthy(conn: psycopg.Connection, host: str) -> str | None:
+    """Why no worker of this host can be called healthy; None: one is.
+
+    Liveness is progress: a worker that gives signs, and takes nothing while jobs have waited for
+    long, is not healthy.  One that has nothing to do is.
+    """
+    row = conn.execute(
+        """
+        SELECT count(*), count(*) FILTER (
+          WHERE progress_at > now() - %(stuck)s * interval '1 second'
+             OR started_at > now() - %(stuck)s * interval '1 second'
+             OR NOT EXISTS (SELECT FROM dpe.jobs WHERE status = 'QUEUED'
+                            AND published_at < now() - %(stuck)s * interval '1 second')
+             OR EXISTS (SELECT FROM dpe.jobs WHERE status = 'PROCESSING' AND worker_id = w.id))
+        FROM dpe.workers w
+        WHERE host = %(host)s AND beat_at > now() - %(silent)s * interval '1 second'
+        """,
+        {"host": host, "silent": SILENT_S, "stuck": STUCK_S},
+    ).fetchone()
+    giving_signs, working = row or (0, 0)
+    if not giving_signs:
+        return f"none on {host} has given a sign in the last {SILENT_S:g} s"
+    return None if working else f"jobs wait, and for {STUCK_S:g} s none on {host} has taken one"

