@@ -30,17 +30,18 @@ class Plan:
 def write(conn: psycopg.Connection, layout: Layout, rows: Source, upsert: bool) -> Counts:
     """Insert, or upsert where the table has a key; raises DatasetError or psycopg.Error."""
     values = rows.values(0, rows.rows)
-    at = (*rows.names, upsert, conn.info.server_version)
+    at = (*rows.names, upsert)
     plan: Plan | None = layout.made.get(at)
     if plan is None:
         plan = layout.made[at] = _plan(conn, layout, rows, upsert)
     check_quoting(conn)
     columns = [texts(layout, c, v) for c, v in zip(plan.columns, values, strict=True)]
-    lines = list(zip(*columns, strict=True))
+    # What is NULL, and what is quoted: then two rows have the same key where its text is the same.
+    lines = list(zip(*[[literal(text) for text in column] for column in columns], strict=True))
     if plan.key:
         # Of rows with the same key the last one wins, and Postgres would refuse the others.
         lines = list({tuple([line[at] for at in plan.key]): line for line in lines}.values())
-    body = ",".join(["(" + ",".join(map(literal, line)) + ")" for line in lines])
+    body = ",".join(["(" + ",".join(line) + ")" for line in lines])
     if "\0" in body:
         _refuse(layout, plan, columns)
     try:

@@ -47,7 +47,7 @@ class Frame:
     """A DataFrame, whose index says nothing."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
-        self.names: list[Any] = frame.columns.tolist()
+        self.names: list[Any] = _listed(frame.columns.array)
         self.rows = len(frame)
         self._columns = list(_column_arrays(frame))
 
@@ -114,6 +114,8 @@ def _column_arrays(frame: pd.DataFrame) -> Iterator[Any]:
 
 
 def _listed(column: Any) -> list[Any]:
+    if isinstance(column, pd.arrays.ArrowStringArray):
+        return column.__arrow_array__().to_pylist()  # a fifth of the time of its tolist()
     if isinstance(column, np.ndarray) and column.dtype.kind in "mM":
         return list(column)  # its tolist() makes bare integers of nanoseconds
     return column.tolist()
