@@ -217,6 +217,23 @@ def test_flower_says_of_a_jobs_end_what_the_record_says(up: Up, tmp_path: Path) 
     until(lambda: {id: states().get(id) for id in expected} == expected, 20)
 
 
+def test_flower_shows_a_worker_online_during_a_long_job(up: Up, tmp_path: Path) -> None:
+    flower = environment(up.home)["DPE_FLOWER_URL"]
+    (tmp_path / "main.py").write_text("import time\ndef customfunc(event): time.sleep(7)\n")
+    (tmp_path / "forepaas.json").write_text('{"display_name": "Long"}')
+    id = json.loads(up.run("action", "push", str(tmp_path), "--json").stdout)["id"]
+    began = time.monotonic()
+    up.run("start", "action", id)
+
+    def all_online() -> bool:
+        _, page = get(f"{flower}/workers?json=1")
+        told = json.loads(page)["data"]
+        return bool(told) and all(worker["status"] for worker in told)
+
+    until(lambda: time.monotonic() - began > 5.5, 8)  # two heartbeats would be missing by now
+    assert all_online()
+
+
 def test_flower_asks_for_the_password_and_does_not_show_it(tmp_path: Path, up: Up) -> None:
     port = free_port()
     own = {"DPE_FLOWER_PORT": str(port), "DPE_FLOWER_BASIC_AUTH": "me:s3cret"}

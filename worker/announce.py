@@ -1,21 +1,29 @@
-"""Tells Flower of the ends that no child could tell of: stopped, timed out, lost for good.
+"""Tells Flower what no child can tell: that it is busy, and ends from outside.
 
-Flower knows what Celery's events say, and a process that is killed sends none.  So the watch sends
-them, for every job that Postgres ended; once more or once less does no harm.
+Flower knows what Celery's events say.  A process that is killed sends none, so the watch sends
+one for every job that Postgres ended: stopped, timed out, lost for good; once more or once less
+does no harm.  And a child of the solo pool sends no heartbeat while a handler runs, so its
+supervisor does: Flower would show it offline after four seconds.
 """
 
 import logging
+import os
 import socket
+import time
+from base64 import b64encode
+from uuid import uuid4
 
+import orjson
 import psycopg
 from kombu.exceptions import KombuError
 
-from worker.broker import celery
+from worker.broker import celery, queue_client
 from worker.store.jobs import cut_short
 
 logger = logging.getLogger("worker.announce")
 
 FIRST_LOOK_S = 60.0
+HEARTBEAT_INTERVAL_S = 2.0  # Celery's own
 
 
 class Announcer:
@@ -30,6 +38,50 @@ class Announcer:
         if ended and not _sent(ended):
             return  # next time
         self._since = now
+
+
+def beat_for_busy(hostnames: list[str]) -> None:
+    """Send one heartbeat for each child that runs a job, by its Celery host name.
+
+    Raises redis.RedisError.  The envelope is kombu's for a topic exchange over Redis, as in
+    `broker.publish`; its channel is `/<database>.<exchange>/<routing key>`.
+    """
+    if not hostnames:
+        return
+    client = queue_client()
+    database = client.connection_pool.connection_kwargs.get("db") or 0
+    sending = client.pipeline(transaction=False)
+    for hostname in hostnames:
+        sending.publish(f"/{database}.celeryev/worker.heartbeat", _heartbeat(hostname))
+    sending.execute()
+
+
+def _heartbeat(hostname: str) -> bytes:
+    event = {
+        "type": "worker-heartbeat",
+        "hostname": hostname,
+        "pid": os.getpid(),
+        "utcoffset": time.timezone // 3600,
+        "clock": 0,
+        "timestamp": time.time(),
+        "freq": HEARTBEAT_INTERVAL_S,
+        "active": 1,
+    }
+    return orjson.dumps(
+        {
+            "body": b64encode(orjson.dumps(event)).decode(),
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": {"hostname": hostname},
+            "properties": {
+                "delivery_mode": 1,
+                "delivery_info": {"exchange": "celeryev", "routing_key": "worker.heartbeat"},
+                "priority": 0,
+                "body_encoding": "base64",
+                "delivery_tag": str(uuid4()),
+            },
+        }
+    )
 
 
 def _sent(ended: list[tuple[str, str, str, str]]) -> bool:

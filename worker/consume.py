@@ -28,7 +28,7 @@ def consume(this: run.Child) -> None:
     run.child = this
     worker = Worker(
         app=celery,
-        hostname=f"child{this.index + 1}.{os.getppid()}@{socket.gethostname()}",
+        hostname=hostname(this.index, os.getppid()),
         pool="solo",
         concurrency=1,
         without_gossip=True,
@@ -40,6 +40,11 @@ def consume(this: run.Child) -> None:
     worker.start()
     if worker.exitcode:
         raise DpeError(f"the Celery worker ended with exit code {worker.exitcode}")
+
+
+def hostname(index: int, supervisor_pid: int) -> str:
+    """The name under which Celery, and so Flower, knows a child."""
+    return f"child{index + 1}.{supervisor_pid}@{socket.gethostname()}"
 
 
 @signals.setup_logging.connect

@@ -24,7 +24,8 @@ import psycopg
 from redis import RedisError
 
 from worker import broker, logs, run
-from worker.consume import consume
+from worker.announce import HEARTBEAT_INTERVAL_S, beat_for_busy
+from worker.consume import consume, hostname
 from worker.settings import Settings
 from worker.slots import Slots
 from worker.store import claims, workers
@@ -74,7 +75,7 @@ class Supervisor:
         self.conn: psycopg.Connection | None = None
         self.watch = Watch(settings)
         self.next_beat = self.next_look = 0.0  # of time.monotonic()
-        self.next_check = 0.0
+        self.next_check = self.next_telling = 0.0
         self.jobs_taken = 0
         self.suspects: set[tuple[UUID, int]] = set()
         self.fork_at = 0.0
@@ -123,6 +124,9 @@ class Supervisor:
         if now >= self.next_check:
             self.next_check = now + IDLE_LIMIT_S / 5
             self._replace_idle()
+        if now >= self.next_telling:
+            self.next_telling = now + HEARTBEAT_INTERVAL_S
+            self._tell_of_busy()
 
     # The children
 
@@ -183,6 +187,11 @@ class Supervisor:
         for child in self.children.values():
             if child.kill_at is not None and time.monotonic() > child.kill_at:
                 _kill(child.pid, signal.SIGKILL)
+
+    def _tell_of_busy(self) -> None:
+        busy = [index for index in self.children if self.slots.read(index).claim]
+        with contextlib.suppress(RedisError):
+            beat_for_busy([hostname(index, os.getpid()) for index in busy])
 
     def _replace_idle(self) -> None:
         """Liveness is progress: a child that takes no job while jobs wait is replaced (F5, F17)."""
