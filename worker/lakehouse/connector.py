@@ -6,6 +6,8 @@ so that a handler may catch an error and go on.  Threads share it; calls take tu
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import errors
@@ -187,6 +189,7 @@ class Connector:
             query = f"DECLARE dpe_rows NO SCROLL CURSOR FOR {query}\n;FETCH {limit} FROM dpe_rows;"
             query += "CLOSE dpe_rows"
             wanted = 2
+        _discard_temporary(conn, statements)
         cursor = conn.cursor()
         place = f"SET LOCAL search_path = {_quoted(self.dataset)}, public"
         cursor.execute(f"{place};SAVEPOINT dpe".encode())
@@ -201,6 +204,23 @@ class Connector:
         if statements.changes_tables:
             forget_layouts()
         return cursor
+
+
+# Connections on which a job may have made temporary tables, and the execution id of that job.
+_temporary: WeakKeyDictionary[psycopg.Connection, UUID] = WeakKeyDictionary()
+
+
+def _discard_temporary(conn: psycopg.Connection, statements: Statements) -> None:
+    """Drop what an earlier job left: temporary tables live as long as the connection, not the job.
+
+    Only where there may be some: it costs a round trip.
+    """
+    this = running_job().execution_id
+    if _temporary.get(conn, this) != this:
+        conn.execute("DISCARD TEMP")
+        del _temporary[conn]
+    if statements.makes_temporary:
+        _temporary[conn] = this
 
 
 def _quoted(name: str) -> str:

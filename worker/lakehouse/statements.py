@@ -26,6 +26,7 @@ _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _SUSPICIOUS = re.compile(
     r";|\b(?:BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|PREPARE|SET)\b", re.IGNORECASE
 )
+_TEMPORARY = re.compile(r"\bTEMP(?:ORARY)?\b|\bpg_temp\b", re.IGNORECASE)
 _TRANSACTION = {
     "BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE",
 }  # fmt: skip
@@ -63,8 +64,9 @@ class Statements:
         return bool(self._first & _CHANGES_TABLES)
 
     @property
-    def changes_settings(self) -> bool:
-        return bool(self._first & {"SET", "RESET"})
+    def makes_temporary(self) -> bool:
+        """Whether it may make a temporary table."""
+        return _TEMPORARY.search(self.text) is not None
 
     def _read(self, query: str) -> None:
         done: list[str] = []
