@@ -3,7 +3,9 @@
 settings, errors, broker, store   the front door: all that `app` may import
 supervise                         the worker's main process: forks, beats, reaps, keeps the watch
 consume                           one child: a Celery worker that takes one job at a time
-run                               one job: claim, load, call, keep the result
+run                               the Celery task: a message to the attempts of its jobs
+attempt                           one attempt: claim, load, call, keep the result
+child                             the process that jobs run in, and its connections
 load                              from an action's version to its callable
 logs                              a handler's log records to the job's log
 announce                          tells Flower of ends that no child could tell of

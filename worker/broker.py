@@ -65,7 +65,7 @@ celery.add_defaults(_configuration)  # read when Celery needs it first, not at i
 MAX_BUNDLE = 16  # jobs that one message carries at the most
 
 
-def publish(messages: Iterable[Message], timeout_s: float = 1.0) -> int:
+def publish(messages: Iterable[Message], timeout_s: float = 1.0, bundle: int = MAX_BUNDLE) -> int:
     """Hand jobs to the broker in one round trip; raises redis.RedisError where it is away.
 
     Returns how many messages wait then.  No retry and short timeouts (F7): a caller that can't
@@ -79,7 +79,7 @@ def publish(messages: Iterable[Message], timeout_s: float = 1.0) -> int:
         return 0
     # Where workers are behind, one message carries several jobs: a message costs a worker about as
     # much as a short job.  Where they are not, each job gets its own, so that all share them.
-    size = min(MAX_BUNDLE, 1 + _backlog // MAX_BUNDLE)
+    size = min(bundle, 1 + _backlog // MAX_BUNDLE)
     bundles = [waiting[at : at + size] for at in range(0, len(waiting), size)]
     _backlog = cast(
         "int", queue_client(timeout_s).lpush(QUEUE, *[_envelope(bundle) for bundle in bundles])

@@ -15,17 +15,18 @@ from celery import signals
 from celery.apps.worker import Worker
 from celery.worker import state
 
-from worker import run
+from worker.attempt import show_where_and_exit
 from worker.broker import celery
+from worker.child import Child, become, this_process
 from worker.errors import DpeError
 from worker.settings import current_settings
 
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, see getrusage(2)
 
 
-def consume(this: run.Child) -> None:
+def consume(this: Child) -> None:
     """Take jobs until told to stop (SIGTERM: after the running one) or until it is time to go."""
-    run.child = this
+    become(this)
     worker = Worker(
         app=celery,
         hostname=hostname(this.index, os.getppid()),
@@ -55,17 +56,14 @@ def keep_our_logging(**_: object) -> None:
 @signals.worker_ready.connect
 def get_ready(sender: Any, **_: object) -> None:
     """What can be set only now, since Celery has set its own before."""
-    signal.signal(signal.SIGUSR1, run.show_where_and_exit)  # the supervisor: not your job any more
-    if run.child is not None:
-        run.child.send_event = sender.event_dispatcher.send
+    signal.signal(signal.SIGUSR1, show_where_and_exit)  # the supervisor: not your job any more
+    this_process().send_event = sender.event_dispatcher.send
 
 
 @signals.task_postrun.connect
 def retire_when_worn(**_: object) -> None:
     """End this process in order when it has done enough, to be replaced by a fresh one (F13)."""
-    this = run.child
-    if this is None:
-        return
+    this = this_process()
     settings = current_settings()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT
     if this.jobs_taken >= settings.max_jobs_per_child or peak > settings.max_child_bytes:

@@ -23,8 +23,9 @@ from uuid import UUID, uuid4
 import psycopg
 from redis import RedisError
 
-from worker import broker, logs, run
+from worker import broker, logs
 from worker.announce import HEARTBEAT_INTERVAL_S, beat_for_busy
+from worker.child import Child
 from worker.consume import consume, hostname
 from worker.settings import Settings
 from worker.slots import Slots
@@ -152,7 +153,7 @@ class Supervisor:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             if self.conn is not None:
                 os.close(self.conn.fileno())  # the session is the supervisor's alone
-            consume(run.Child(self.worker_id, index, self.slots, self.folder))
+            consume(Child(self.worker_id, index, self.slots, self.folder))
             status = 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 1

@@ -1,0 +1,209 @@
+"""One attempt of one job: claim, load, call, keep the result.
+
+The handler's rows, the job's log and its SUCCESS are one transaction.  Whatever raises, or loses
+the claim, leaves nothing of it behind.
+"""
+
+import contextlib
+import logging
+import os
+import time
+import traceback
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+from uuid import UUID
+
+import orjson
+import psycopg
+
+import worker.lakehouse  # noqa: F401 -- pandas and all, once, before the fork: its memory is shared
+from worker.child import Child, this_process
+from worker.errors import ClaimLost, DpeError
+from worker.load import Action, load, settings_of
+from worker.logs import NOTICE, JobLog
+from worker.store import claims
+
+logger = logging.getLogger("worker.attempt")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a handler is called with.
+
+    `content` is the decoded JSON body (None: there was none).  `execution_id` stays the same over
+    all attempts of a job: it is the token to give to a service that must do a thing only once.
+    """
+
+    type: str
+    content: Any
+    execution_id: str
+    attempt: int
+
+
+class InsertFailed(DpeError):
+    """A bulk_insert of this job failed, and the handler went on as if it had not."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How an attempt ended, for those who watch."""
+
+    status: str
+    error: str = ""
+
+
+def execute(this: Child, execution_id: UUID) -> End | None:
+    """Run one attempt of a job to its end; None: it was not ours to run (any more)."""
+    job = _claim(this, execution_id)
+    if job is None:
+        return None  # another has it, it has ended, or this worker must not claim now
+    this.slots.take(this.index, job.execution_id, job.attempt)
+    this.jobs_taken += 1
+    claims.running = job
+    try:
+        return _attempt(this, job)
+    except ClaimLost as lost:
+        logger.warning("%s", lost)
+    except psycopg.OperationalError:
+        # Postgres went away under the job.  The supervisor sees that the claim has no process
+        # any more and puts the job back in line; where the commit had come through, it has ended.
+        logger.warning("the database went away under job %s", execution_id, exc_info=True)
+        this.disconnect()
+    finally:
+        claims.running = this.log = None
+        this.slots.release(this.index)
+    return None
+
+
+def _attempt(this: Child, job: claims.Claim) -> End:
+    with JobLog(logging.INFO, lambda part, lines: this.store_log(job, part, lines)) as log:
+        this.log, began, action = log, time.monotonic(), None
+        try:
+            # Not on the job's connection: its transaction begins with the handler's first
+            # statement, so a long handler holds no lock on the engine's tables.
+            record, _ = this.connections()
+            action = load(record, job.action_id, job.version, this.folder)
+            log.begin(action.log_level, f'"{job.name}" BEGIN (custom) action.')
+            result = _call(action, job)
+            encoded = _encoded(result, log)
+            log.add(NOTICE, "dpe", _end_line(job, began))
+            claims.succeed(job, encoded, log.last_part())
+            return End("SUCCESS")
+        except ClaimLost:
+            raise
+        except BaseException as error:
+            if job.conn.closed:
+                # Whatever the handler made of it, the cause is the lost connection.
+                raise psycopg.OperationalError("the job's connection is closed") from error
+            end = _fail(action, job, error, log, began)
+            if not isinstance(error, (Exception, SystemExit)):
+                raise  # KeyboardInterrupt and the like are meant for the worker as well
+            return end
+
+
+def _call(action: Action, job: claims.Claim) -> Any:
+    context = {
+        "execution_id": str(job.execution_id),
+        "action_id": job.action_id,
+        "action_version": job.version,
+        "attempt": job.attempt,
+        "dataplant_id": "open-dpe",
+    }
+    with settings_of(action, context):
+        handler = action.handler()
+        result = handler(Event(job.event_type, _content(job), str(job.execution_id), job.attempt))
+    if job.insert_errors and not action.keeps_on_insert_error:
+        raise InsertFailed("; ".join(job.insert_errors))
+    return result
+
+
+def _content(job: claims.Claim) -> Any:
+    return None if job.event is None else orjson.loads(job.event)
+
+
+def _fail(
+    action: Action | None, job: claims.Claim, error: BaseException, log: JobLog, began: float
+) -> End:
+    trace = _trace(error)
+    log.add(logging.ERROR, "dpe", trace)
+    log.add(NOTICE, "dpe", _end_line(job, began))
+    text = str(error) or repr(error)
+    if isinstance(error, DpeError) and error.hint:
+        text += f" ({error.hint})"
+    kept = {"type": _kind(error), "message": text, "traceback": trace}
+    pause_s = action.retry.pause_s(error, job.failures + 1) if action else None
+    if pause_s is None:
+        claims.fail(job, kept, log.last_part())
+        return End("FAILED", text)
+    log.add(NOTICE, "dpe", f'"{job.name}" is tried again in {pause_s:.1f} s')
+    claims.fail_for_now(job, kept, pause_s, log.last_part())
+    return End("RETRY", text)
+
+
+def _trace(error: BaseException) -> str:
+    """The traceback from the handler's first line on; our own frames above it say nothing."""
+    frames = traceback.TracebackException.from_exception(error)
+    frames.stack = _from_the_handler_on(frames.stack)
+    return "".join(frames.format()).strip().replace("\0", "�")
+
+
+def _from_the_handler_on(stack: traceback.StackSummary) -> traceback.StackSummary:
+    for at, frame in enumerate(stack):
+        if f"{os.sep}action_" in frame.filename:
+            return traceback.StackSummary.from_list(stack[at:])
+    return stack
+
+
+def _kind(error: BaseException) -> str:
+    module = type(error).__module__
+    name = type(error).__qualname__
+    return (
+        name
+        if module == "builtins" or module.startswith(("worker.", "action_"))
+        else f"{module}.{name}"
+    )
+
+
+def _end_line(job: claims.Claim, began: float) -> str:
+    return f'"{job.name}" END (custom) action. Duration: {time.monotonic() - began:.3f} sec'
+
+
+def _encoded(result: Any, log: JobLog) -> bytes | None:
+    if result is None:
+        return None
+    try:
+        return orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        log.add(
+            logging.WARNING,
+            "dpe",
+            f"the result is no JSON ({type(result).__name__}): its text is kept",
+        )
+        return orjson.dumps(repr(result)[:10_000].encode("utf-8", "replace").decode())
+
+
+def _claim(this: Child, execution_id: UUID) -> claims.Claim | None:
+    """Claim, and where Postgres is away wait for it: the message is in this process' hands."""
+    while True:
+        try:
+            record, conn = this.connections()
+            return claims.claim(record, conn, execution_id, this.worker_id, os.getpid())
+        except psycopg.OperationalError as error:
+            logger.warning("waiting for the database: %s", error)
+            this.disconnect()
+            time.sleep(0.3)
+
+
+def show_where_and_exit(_number: int, frame: FrameType | None) -> None:
+    """End this process, whose job is no longer its own (stopped, timed out); its rows roll back.
+
+    Before, note in the job's log where the handler was: that is what its author wants to know.
+    """
+    this = this_process()
+    with contextlib.suppress(Exception):
+        if this.log is not None:
+            where = "".join(_from_the_handler_on(traceback.extract_stack(frame)).format())
+            this.log.add(logging.WARNING, "dpe", f"ended from outside while it was here:\n{where}")
+            this.log.flush_live()
+    os._exit(0)

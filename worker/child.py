@@ -1,0 +1,75 @@
+"""The process that jobs run in: what it holds, and its two connections to Postgres."""
+
+import os
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+
+from worker.logs import JobLog
+from worker.settings import current_settings
+from worker.slots import Slots
+from worker.store import claims
+from worker.store.database import connect
+
+
+@dataclass(slots=True)
+class Child:
+    """One forked process; its connections are opened by its first job, never before (F20)."""
+
+    worker_id: UUID
+    index: int
+    slots: Slots
+    folder: Path  # where actions' files are laid out
+    jobs_taken: int = 0
+    log: JobLog | None = None  # of the running job
+    record: psycopg.Connection | None = None  # autocommit: claims and live log lines
+    conn: psycopg.Connection | None = None  # the jobs' transactions
+    rest: deque[tuple[str, str]] = field(default_factory=deque)  # of the message under way
+    send_event: Callable[..., None] | None = None  # to those who watch: Flower
+
+    def connections(self) -> tuple[psycopg.Connection, psycopg.Connection]:
+        """The two connections of a child: for claims and live log lines, and for the jobs' rows."""
+        if self.record is None or self.record.closed:
+            self.record = connect(current_settings().database(), "dpe-record")
+            # A claim or a log line may be lost in a crash of Postgres: it ends the attempt as well,
+            # and the job is claimed anew.  So neither waits for the disk.
+            self.record.execute("SET synchronous_commit = off")
+        if self.conn is None or self.conn.closed:
+            name = claims.session_name(self.worker_id, os.getpid())
+            self.conn = connect(current_settings().database(), name, autocommit=False)
+            # A statement whose client is gone must not go on, nor keep its locks.
+            self.conn.execute("SET client_connection_check_interval = '500ms'")
+            self.conn.commit()
+        return self.record, self.conn
+
+    def disconnect(self) -> None:
+        """Drop both: the next job opens new ones."""
+        for conn in (self.conn, self.record):
+            if conn is not None:
+                conn.close()
+        self.conn = self.record = None
+
+    def store_log(self, job: claims.Claim, part: int, lines: bytes) -> None:
+        """Keep log lines of the running job."""
+        if self.record is not None:
+            claims.add_log(self.record, job, part, lines)
+
+
+_this: Child | None = None
+
+
+def become(child: Child) -> None:
+    """Say what this process is; once, right after the fork."""
+    global _this  # noqa: PLW0603 -- there is one, and Celery calls us without arguments
+    _this = child
+
+
+def this_process() -> Child:
+    """What this process is; raises RuntimeError where it was not forked by `dpe worker`."""
+    if _this is None:
+        raise RuntimeError("this process was not forked by `dpe worker`")
+    return _this
