@@ -3,6 +3,7 @@
 import logging
 
 import pandas as pd
+
 from forepaas.dwh import bulk_insert, connect
 
 logger = logging.getLogger(__name__)

@@ -3,10 +3,11 @@
 import logging
 
 from currencies import in_home_currency
+from rules import discount, objection
+
 from forepaas.core.settings import PARAMS
 from forepaas.dwh import connect
 from forepaas.dwh.connector import bulk_insert
-from rules import discount, objection
 
 logger = logging.getLogger(__name__)
 

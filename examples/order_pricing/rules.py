@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 from currencies import RATES
+
 from forepaas.core.settings import PARAMS
 
 SMALLEST = Decimal(str(PARAMS["smallest_order"]))

@@ -4,6 +4,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
+
 from forepaas.dwh import bulk_insert, connect
 
 logger = logging.getLogger(__name__)
