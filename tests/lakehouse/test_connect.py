@@ -35,7 +35,7 @@ def test_of_two_datasets_that_fit_the_longer_name_is_meant(job: Claim) -> None:
 def test_an_unknown_dataset_is_named_with_the_known_ones(job: Claim) -> None:
     job.conn.execute("CREATE SCHEMA data_mart")
     with pytest.raises(
-        DatasetError, match="no dataset 'nothing'.*: data_mart, data_prim$"
+        DatasetError, match=r"no dataset 'nothing'.*: data_mart, data_prim$"
     ) as error:
         connect("dwh/nothing/")
     assert "dpe table build" in error.value.hint

@@ -272,7 +272,7 @@ def test_errors_of_the_calls_name_table_and_column(data_prim: Connector) -> None
         DatasetError, match=r'data_prim.orders has no column "nam"; its columns: id, name'
     ):
         data_prim.update("orders", {"nam": 1})
-    with pytest.raises(DatasetError, match="data_prim.missing: there is no such table.*orders"):
+    with pytest.raises(DatasetError, match=r"data_prim.missing: there is no such table.*orders"):
         data_prim.select("missing", {"id": 1})
     with pytest.raises(DatasetError, match="many"):
         data_prim.delete("orders", {"id": "many"})

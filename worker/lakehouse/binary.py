@@ -190,7 +190,8 @@ def _numeric(column: pa.Array, valid: np.ndarray | None) -> Field | None:
     scale = np.zeros(len(numbers), "i8")
     places = 0
     if numbers.dtype.kind == "f":
-        units = np.rint(numbers * 1e4)
+        with np.errstate(over="ignore"):
+            units = np.rint(numbers * 1e4)
         # Up to 15 digits a float and its shortest text are the same number.
         if not np.all((np.abs(units) < 1e15) & (units / 1e4 == numbers)):  # noqa: PLR2004
             return None

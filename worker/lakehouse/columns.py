@@ -1,6 +1,7 @@
 """A table's columns, and the data's columns matched to them by name."""
 
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,24 +41,31 @@ class Layout:
         return f"{self.dataset}.{self.table}"
 
 
-_layouts: dict[tuple[str, str], Layout] = {}
+# A type that was changed by others and raises no error is noticed after so long.
+LAYOUT_KEPT_S = 1.0
+
+_layouts: dict[tuple[str, str], tuple[Layout, float]] = {}  # with the time when it was read
 _guard = threading.Lock()
 
 
 def layout(conn: psycopg.Connection, dataset: str, table: str, *, fresh: bool = False) -> Layout:
-    """The table's layout; kept per process, read anew with `fresh`.
+    """The table's layout; kept for LAYOUT_KEPT_S in this process, read anew with `fresh`.
 
     A table may have changed since: whoever meets an error with a kept layout tries once more with
     a fresh one, and whoever must not be wrong asks for a fresh one, under a lock on the table.
     Raises DatasetError where there is no such table, with the ones that there are.
     """
-    found = None if fresh else _layouts.get((dataset, table))
-    if found is None:
-        found = _read_layout(conn, dataset, table)
-        with _guard:
-            if len(_layouts) > 1000:  # noqa: PLR2004 -- a handler may make tables without end
-                _layouts.clear()
-            _layouts[dataset, table] = found
+    kept, read_at = _layouts.get((dataset, table), (None, 0.0))
+    now = time.monotonic()
+    if kept is not None and not fresh and now - read_at < LAYOUT_KEPT_S:
+        return kept
+    found = _read_layout(conn, dataset, table)
+    if kept is not None and found == kept:
+        found = kept  # what was made of it still holds
+    with _guard:
+        if len(_layouts) > 1000:  # noqa: PLR2004 -- a handler may make tables without end
+            _layouts.clear()
+        _layouts[dataset, table] = found, now
     return found
 
 

@@ -142,6 +142,8 @@ def _text(value: Any) -> str | None:
         return _json(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value).decode()
+    if isinstance(value, dt.datetime) and value.tzinfo is not None:
+        return str(value.astimezone(dt.UTC))
     return None if is_missing(value) else str(value)
 
 

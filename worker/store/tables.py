@@ -26,6 +26,8 @@ TYPES = {
     ("Datetime", None): "timestamp without time zone",
 }
 MAX_NAME_BYTES = 63  # Postgres cuts longer identifiers off without a word
+TABLE_KINDS = {"r", "p"}  # of pg_class.relkind: plain and partitioned
+NO_TABLE = {"v": "a view", "m": "a materialized view", "i": "an index", "S": "a sequence"}
 FORBIDDEN = {"dpe", "public", "information_schema"}
 
 
@@ -53,6 +55,10 @@ class Table:
         return f"{self.dataset}.{self.name}"
 
 
+# As JSON has it; after an even number of backslashes it is none.
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
 def describe(given: Any) -> Table:
     """Check a description; raises Invalid naming the place."""
     if not isinstance(given, dict):
@@ -66,15 +72,16 @@ def describe(given: Any) -> Table:
         raise Invalid('"attributes" must be a list with at least one attribute')
     attributes = tuple(_attribute(entry, at) for at, entry in enumerate(listed))
     names = [attribute.name for attribute in attributes]
-    for attribute in names:
-        if names.count(attribute) > 1:
-            raise Invalid(f'"attributes": {attribute!r} is there twice')
+    doubled = [name for name in names if names.count(name) > 1]
+    if doubled:
+        raise Invalid(f'"attributes": {doubled[0]!r} is there twice')
     key = _columns(given.get("primary_key") or [], names, '"primary_key"')
-    indexes = tuple(
-        _columns(entry, names, f'"indexes"[{at}]')
-        for at, entry in enumerate(given.get("indexes") or [])
-    )
+    indexes = _indexes(given.get("indexes") or [], names)
     text = given.get("description")
+    if text is not None and not isinstance(text, str):
+        raise Invalid('"description" must be a string')
+    if _NUL.search(orjson.dumps(given)):
+        raise Invalid("the description has a NUL character in it, which Postgres can't hold")
     return Table(dataset, name, text, attributes, key, indexes, given)
 
 
@@ -157,6 +164,17 @@ def _change(
 
 
 def _there(conn: psycopg.Connection, table: Table) -> dict[str, str]:
+    """Names and types of the table's columns; none where it is not there."""
+    kind = conn.execute(
+        "SELECT relkind FROM pg_class"
+        " WHERE oid = to_regclass(format('%%I.%%I', %s::text, %s::text))",
+        [table.dataset, table.name],
+    ).fetchone()
+    if kind is not None and kind[0] not in TABLE_KINDS:
+        raise Conflict(
+            f"{table.full_name} is there already, and is {NO_TABLE.get(kind[0], 'no table')}",
+            "drop it in SQL first, or give the table another name",
+        )
     rows = conn.execute(
         """
         SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
@@ -182,19 +200,26 @@ def _key_there(conn: psycopg.Connection, table: Table) -> tuple[str, ...]:
 
 
 def _index(conn: psycopg.Connection, table: Table, target: sql.Identifier) -> list[str]:
+    # Known by their columns, not by a name: names made of columns get cut, and then meet.
+    rows = conn.execute(
+        """
+        SELECT array_agg(a.attname ORDER BY k.position)::text[]
+        FROM pg_index i
+        CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k (number, position)
+        LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
+        WHERE i.indrelid = to_regclass(format('%%I.%%I', %s::text, %s::text))
+          AND i.indpred IS NULL AND i.indisvalid
+        GROUP BY i.indexrelid
+        """,
+        [table.dataset, table.name],
+    ).fetchall()
+    there = {tuple(columns) for (columns,) in rows}
     done = []
     for columns in table.indexes:
-        name = "_".join((table.name, *columns))[: MAX_NAME_BYTES - 4] + "_idx"
-        exists = conn.execute(
-            "SELECT to_regclass(format('%%I.%%I', %s::text, %s::text))", [table.dataset, name]
-        ).fetchone()
-        if exists and exists[0] is None:
-            conn.execute(
-                sql.SQL("CREATE INDEX {} ON {} ({})").format(
-                    sql.Identifier(name), target, _listed(columns)
-                )
-            )
-            done.append(f"added the index {name}")
+        if columns not in there:
+            conn.execute(sql.SQL("CREATE INDEX ON {} ({})").format(target, _listed(columns)))
+            there.add(columns)
+            done.append(f"added an index on ({', '.join(columns)})")
     return done
 
 
@@ -223,7 +248,8 @@ def _attribute(given: Any, at: int) -> Attribute:
     if not isinstance(given, dict):
         raise Invalid(f"{where} must be an object")
     name = _name(given.get("name"), f'{where}."name"')
-    type = TYPES.get((given.get("type"), given.get("format")))
+    kind = given.get("type"), given.get("format")
+    type = next((type for known, type in TYPES.items() if known == kind), None)
     if type is None:
         known = ", ".join(f"{t} ({f})" if f else t for t, f in TYPES)
         raise Invalid(
@@ -246,6 +272,15 @@ def _name(given: Any, where: str) -> str:
     return given
 
 
+def _indexes(given: Any, known: list[str]) -> tuple[tuple[str, ...], ...]:
+    if not isinstance(given, list):
+        raise Invalid('"indexes" must be a list')
+    indexes = tuple(_columns(entry, known, f'"indexes"[{at}]') for at, entry in enumerate(given))
+    if () in indexes:
+        raise Invalid(f'"indexes"[{indexes.index(())}] must have at least one attribute')
+    return indexes
+
+
 def _columns(given: Any, known: list[str], where: str) -> tuple[str, ...]:
     columns = [given] if isinstance(given, str) else given
     if not isinstance(columns, list):
@@ -253,4 +288,6 @@ def _columns(given: Any, known: list[str], where: str) -> tuple[str, ...]:
     for column in columns:
         if column not in known:
             raise Invalid(f"{where}: there is no attribute {column!r}")
+        if columns.count(column) > 1:
+            raise Invalid(f"{where}: {column!r} is there twice")
     return tuple(columns)
