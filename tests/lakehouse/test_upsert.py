@@ -37,7 +37,7 @@ def test_of_rows_with_the_same_key_the_last_one_wins(job: Claim, pad: Pad) -> No
     assert found(job) == [(1, "last"), (2, "x")]
 
 
-def test_keys_that_are_the_same_to_postgres_alone_are_the_same(self, job: Claim, pad: Pad) -> None:
+def test_keys_that_are_the_same_to_postgres_alone_are_the_same(job: Claim, pad: Pad) -> None:
     job.conn.execute("ALTER TABLE data_prim.t ALTER id TYPE numeric")
     rows = pad([{"id": "1", "name": "first"}, {"id": "1.0", "name": "last"}])
     stats = write("t", rows)
