@@ -88,7 +88,7 @@ def _pieces(field: Field) -> list[np.ndarray | pa.Array]:
         if field.valid is None:
             return [_lengths(np.array([width])), field.fixed]
         lengths = _lengths(np.where(field.valid, width, -1))
-        return [lengths, _binary_where(field.fixed, field.valid)]
+        return [lengths, _binary(field.fixed, field.valid)]
     values: pa.Array = field.texts
     bytes_each = pc.add(pc.binary_length(values), len(field.prefix)).fill_null(-1)
     pieces = [_lengths(bytes_each.to_numpy()), values.fill_null(b"")]
@@ -121,22 +121,14 @@ def _lengths(lengths: np.ndarray) -> np.ndarray:
     return lengths.astype(">i4").view("u1").reshape(len(lengths), 4)
 
 
-def _binary(matrix: np.ndarray) -> pa.Array:
-    """A matrix of bytes as Arrow's binary values, one a row."""
-    count, width = matrix.shape
-    offsets = np.arange(0, (count + 1) * width, width, dtype="i8") if width else np.zeros(count + 1)
-    buffers = [None, pa.py_buffer(offsets.astype("i8")), pa.py_buffer(np.ascontiguousarray(matrix))]
-    return pa.Array.from_buffers(pa.large_binary(), count, buffers)
-
-
-def _binary_where(matrix: np.ndarray, valid: np.ndarray) -> pa.Array:
-    """The same, with nothing in the rows that are not valid."""
-    offsets = np.zeros(len(valid) + 1, "i8")
-    np.cumsum(valid * matrix.shape[1], out=offsets[1:])
-    data = np.ascontiguousarray(matrix[valid])
-    return pa.Array.from_buffers(
-        pa.large_binary(), len(valid), [None, pa.py_buffer(offsets), pa.py_buffer(data)]
-    )
+def _binary(matrix: np.ndarray, valid: np.ndarray | None = None) -> pa.Array:
+    """A matrix of bytes as Arrow's binary values, one a row; empty ones where not `valid`."""
+    widths = np.full(len(matrix), matrix.shape[1]) if valid is None else valid * matrix.shape[1]
+    offsets = np.zeros(len(matrix) + 1, "i8")
+    np.cumsum(widths, out=offsets[1:])
+    data = np.ascontiguousarray(matrix if valid is None else matrix[valid])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.large_binary(), len(matrix), buffers)
 
 
 def _fixed(numbers: np.ndarray, valid: np.ndarray | None, form: str) -> Field:
