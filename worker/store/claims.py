@@ -32,7 +32,6 @@ class Claim:
     conn: psycopg.Connection = field(repr=False)
     stats: list[dict[str, Any]] = field(default_factory=list)
     insert_errors: list[str] = field(default_factory=list)
-    search_path: str = ""  # the dataset in which unqualified names are looked up now
 
 
 # The job that this process runs now.  A plain attribute: a child runs one job at a time, and
