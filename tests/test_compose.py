@@ -1,24 +1,19 @@
 """docker-compose.yml and Dockerfile, as far as they can be checked without a Docker engine.
 
-The commands in them are the ones that the other tests run as processes.
+What the file promises is read off it; the commands in it run in test_compose_commands.py.
 """
 
 import re
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from app.cli import dpe
-from worker.settings import Settings
+from tests.compose import OURS, ROOT, SERVICES, TEXT
 
-ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "docker-compose.yml").read_text()
-SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
-OURS = {"migrate", "api", "worker", "flower"}
+SETTINGS = set(re.findall(r'"(DPE_\w+)"', (ROOT / "worker" / "settings.py").read_text()))
+PASSWORDS = {"POSTGRES_PASSWORD", "BROKER_PASSWORD", "FLOWER_PASSWORD"}
 
 
 def test_the_file_fits_the_compose_specification() -> None:
@@ -36,15 +31,9 @@ def test_the_services_are_those_of_the_readme() -> None:
 
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_our_services_run_commands_that_there_are(name: str) -> None:
-    for command in (SERVICES[name]["command"], _check_of(name)):
-        if command:
-            assert command[0] in dpe.commands
-
-
-def _check_of(name: str) -> list[str]:
-    test = SERVICES[name].get("healthcheck", {}).get("test", [])
-    assert not test or test[:2] == ["CMD", "dpe"]
-    return test[2:]
+    assert SERVICES[name]["command"][0] in dpe.commands
+    check = SERVICES[name]["healthcheck"].get("test")
+    assert check is None or (check[:2] == ["CMD", "dpe"] and check[2] in dpe.commands)
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
@@ -54,31 +43,50 @@ def test_each_service_has_a_health_check_or_ends_by_itself(name: str) -> None:
 
 
 def test_nothing_but_the_api_can_be_published_outside() -> None:
-    published = {name: service.get("ports", []) for name, service in SERVICES.items()}
-    assert {name for name, ports in published.items() if ports} == {"api", "flower"}
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert set(published) == {"api", "flower"}
+    assert not any("network_mode" in service for service in SERVICES.values())
     (flower,) = published["flower"]
     assert flower.startswith("127.0.0.1:")
     (api,) = published["api"]
-    assert api.startswith("${DPE_BIND:-127.0.0.1}:")
+    assert api.startswith("${API_BIND:-127.0.0.1}:")
 
 
-def test_no_secret_has_a_default() -> None:
-    secrets = re.findall(r"\$\{(\w*(?:PASSWORD|SECRET)\w*)([^}]*)\}", TEXT)
-    assert {name for name, _ in secrets} == {
-        "POSTGRES_PASSWORD",
-        "BROKER_PASSWORD",
-        "FLOWER_PASSWORD",
+def test_no_secret_has_a_default_or_stands_in_the_file() -> None:
+    used = re.findall(r"(?<!\$)\$\{(\w*PASSWORD\w*)([^}]*)\}", TEXT)
+    assert {name for name, _ in used} == PASSWORDS
+    assert all(rest.startswith(":?") for _, rest in used)
+    for name, service in SERVICES.items():
+        for key, value in service["environment"].items():
+            if "PASSWORD" in key or "AUTH" in key or re.search(r"//[^@]*:[^@]*@", value):
+                assert re.search(r"\$\{\w+:\?", value), f"{name}: {key}"
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_every_setting_is_one_that_the_engine_reads(name: str) -> None:
+    assert {"DPE_DATABASE_URL", "DPE_WORKERS"} <= SETTINGS
+    assert set(SERVICES[name]["environment"]) <= SETTINGS
+
+
+def test_no_other_name_looks_like_a_setting() -> None:
+    image = (ROOT / "Dockerfile").read_text()
+    assert set(re.findall(r"\bDPE_[A-Z_]+", TEXT + image)) <= SETTINGS
+
+
+def test_a_role_is_given_the_addresses_that_it_needs_and_no_others() -> None:
+    given = {
+        name: {key for key in SERVICES[name]["environment"] if key in ADDRESSES} for name in OURS
     }
-    assert all(rest.startswith(":?") for _, rest in secrets)
+    both = set(ADDRESSES)
+    assert given == {
+        "migrate": {"DPE_DATABASE_URL"},
+        "api": both,
+        "worker": both,
+        "flower": {"DPE_BROKER_URL"},
+    }
 
 
-def test_every_setting_is_one_that_the_engine_reads() -> None:
-    source = (ROOT / "worker" / "settings.py").read_text()
-    known = set(re.findall(r'"(DPE_\w+)"', source))
-    assert Settings.__slots__
-    for name in OURS:
-        given = SERVICES[name].get("environment", {})
-        assert set(given) <= known, name
+ADDRESSES = ("DPE_DATABASE_URL", "DPE_BROKER_URL")
 
 
 def test_a_worker_can_be_scaled_and_has_time_to_end() -> None:
@@ -88,10 +96,28 @@ def test_a_worker_can_be_scaled_and_has_time_to_end() -> None:
     assert float(worker["stop_grace_period"].removesuffix("s")) > grace_s + 5
 
 
+@pytest.mark.parametrize("name", sorted({*SERVICES} - {"postgres"}))
+def test_a_container_can_write_nothing_but_its_own_and_gain_no_rights(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"privileged", "cap_add", "pid", "devices"} & set(service)
+
+
 def test_data_outlive_their_containers() -> None:
     assert SERVICES["postgres"]["volumes"] == ["postgres:/var/lib/postgresql"]
     assert SERVICES["broker"]["volumes"] == ["broker:/data"]
-    assert "--appendonly yes --maxmemory-policy noeviction" in SERVICES["broker"]["command"][-1]
+    assert SERVICES["flower"]["volumes"] == ["flower:/var/lib/dpe"]
+
+
+def test_the_servers_start_before_what_needs_them() -> None:
+    needs = {name: SERVICES[name]["depends_on"] for name in OURS}
+    assert needs["migrate"]["postgres"]["condition"] == "service_healthy"
+    for name in ("api", "worker"):
+        assert needs[name]["migrate"]["condition"] == "service_completed_successfully"
+    # Starts are accepted while the broker is away, at the start of everything as well.
+    assert needs["api"]["broker"]["condition"] == "service_started"
 
 
 def test_the_image_is_not_run_by_root_and_has_a_health_check() -> None:
@@ -99,3 +125,15 @@ def test_the_image_is_not_run_by_root_and_has_a_health_check() -> None:
     instructions = [line.split()[0] for line in last_stage.splitlines() if line[:1].isupper()]
     assert {"USER", "HEALTHCHECK", "ENTRYPOINT"} <= set(instructions)
     assert re.search(r"^USER dpe$", last_stage, re.M)
+    assert "RUN" not in instructions[instructions.index("USER") :]
+
+
+def test_what_the_image_is_made_of_is_in_its_context() -> None:
+    given = (ROOT / ".dockerignore").read_text().split()
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.M)
+    names = [name for words in copied for name in words.split()]
+    assert names
+    assert given[0] == "*"  # nothing else gets in: no .env, no data
+    for name in names:
+        assert (ROOT / name).exists()
+        assert f"!{name}" in given
