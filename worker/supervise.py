@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import psutil
 import psycopg
 from redis import RedisError
 
@@ -39,6 +40,7 @@ logger = logging.getLogger("worker.supervise")
 TURN_S = 0.2
 LOOK_INTERVAL_S = 0.4
 IDLE_LIMIT_S = 3.0  # a child that takes nothing for so long while jobs wait is replaced
+FROZEN_LIMIT_S = 3.0  # longer than a debugger's glance
 NEWBORN_S = 10.0  # so long a child may take to get ready
 KILL_AFTER_S = 0.7  # between asking a child to show where it is and killing it
 FAILED_FORK_PAUSE_S = 1.0
@@ -53,6 +55,7 @@ class ChildProcess:
     jobs_taken: int = 0
     busy_at: float = field(default_factory=time.monotonic)
     kill_at: float | None = None
+    frozen_at: float | None = None
 
 
 def main(settings: Settings) -> None:
@@ -125,6 +128,7 @@ class Supervisor:
         if now >= self.next_check:
             self.next_check = now + IDLE_LIMIT_S / 5
             self._replace_idle()
+            self._replace_frozen()
         if now >= self.next_telling:
             self.next_telling = now + HEARTBEAT_INTERVAL_S
             self._tell_of_busy()
@@ -207,6 +211,18 @@ class Supervisor:
                 child.jobs_taken, child.busy_at = doing.jobs_taken, now
             elif now - child.busy_at > IDLE_LIMIT_S and now - child.born > NEWBORN_S:
                 logger.warning("child %d takes no job though jobs wait: replaced", child.pid)
+                _kill(child.pid, signal.SIGKILL)
+
+    def _replace_frozen(self) -> None:
+        """A child that somebody has stopped (SIGSTOP, a debugger) would keep its job for ever."""
+        now = time.monotonic()
+        for child in self.children.values():
+            if not _is_stopped(child.pid):
+                child.frozen_at = None
+            elif child.frozen_at is None:
+                child.frozen_at = now
+            elif now - child.frozen_at > FROZEN_LIMIT_S:
+                logger.warning("child %d is frozen: replaced", child.pid)
                 _kill(child.pid, signal.SIGKILL)
 
     # The record
@@ -297,6 +313,13 @@ class Supervisor:
         """Seconds for the children to end: the setting where one runs a job, else a moment."""
         busy = any(self.slots.read(index).claim for index in self.children)
         return self.settings.shutdown_grace_s if busy else min(1.5, self.settings.shutdown_grace_s)
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() in {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP}
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _kill(pid: int, number: signal.Signals) -> None:

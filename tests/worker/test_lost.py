@@ -136,6 +136,18 @@ def test_f17_a_frozen_child_is_replaced_and_its_job_goes_on(engine: Engine) -> N
     assert not child.is_running()
 
 
+def test_f17_a_job_whose_child_is_frozen_goes_on_in_another(engine: Engine) -> None:
+    engine.worker()
+    id = engine.start(engine.push(SLOW), {"n": 1, "sleep": 1})
+    engine.running(id)
+    child = psutil.Process(pid_of(engine, id))
+    child.suspend()
+    job = engine.ended(id)
+    assert (job.status, job.result, job.losses) == ("SUCCESS", 2, 1)
+    assert not child.is_running()
+    assert numbers(engine) == [1]
+
+
 def test_f11_a_queued_job_that_is_stopped_never_starts(engine: Engine) -> None:
     from worker.store import jobs
 
