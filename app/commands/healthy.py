@@ -69,9 +69,24 @@ def _worker(settings: Settings) -> None:
     from worker.store.database import connect  # noqa: PLC0415
 
     with connect(settings.database(), "dpe-healthy") as conn:
-        reason = workers.unhealthy(conn, socket.gethostname())
+        reason = workers.unhealthy(
+            conn, socket.gethostname(), progress_possible=_broker_answers(settings)
+        )
     if reason:
         raise DpeError(f"worker is not healthy: {reason}")
+
+
+def _broker_answers(settings: Settings) -> bool:
+    """Without a broker nobody can take a job: no reason to call a worker unhealthy (F18)."""
+    from redis import Redis, RedisError  # noqa: PLC0415 -- only this check needs it
+
+    client = Redis.from_url(settings.broker(), socket_timeout=1, socket_connect_timeout=1)
+    try:
+        return bool(client.ping())
+    except RedisError:
+        return False
+    finally:
+        client.close()
 
 
 _CHECKS = {"api": _api, "worker": _worker, "flower": _flower}

@@ -19,6 +19,7 @@ def test_a_stack_that_is_up_is_healthy(shell: Shell) -> None:
     environ = {name: value.strip("'\"") for name, value in environ.items()}
     port = environ["DPE_URL"].rsplit(":", 1)[1]
     given = {"DPE_PORT": port, "DPE_DATABASE_URL": environ["DPE_DATABASE_URL"]}
+    given["DPE_BROKER_URL"] = environ["DPE_BROKER_URL"]
     assert shell.ok("healthy", "api", **given).out == "api is healthy\n"
     assert shell.ok("healthy", "worker", **given).out == "worker is healthy\n"
 
@@ -49,6 +50,7 @@ def test_liveness_is_progress(conn: psycopg.Connection, worker: uuid.UUID) -> No
         f" published_at) VALUES (gen_random_uuid(), 'a', 1, 'a', 'QUEUED', 'api', {old})".encode()
     )
     assert "jobs wait" in (workers.unhealthy(conn, HOST) or "")
+    assert workers.unhealthy(conn, HOST, progress_possible=False) is None
     conn.execute(f"UPDATE dpe.workers SET beat_at = {old}".encode())
     assert "no" in (workers.unhealthy(conn, HOST) or "")
     assert "has given a sign" in (workers.unhealthy(conn, HOST) or "")

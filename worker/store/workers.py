@@ -68,16 +68,16 @@ SILENT_S = 15.0
 STUCK_S = 30.0
 
 
-def unhealthy(conn: psycopg.Connection, host: str) -> str | None:
+def unhealthy(conn: psycopg.Connection, host: str, *, progress_possible: bool = True) -> str | None:
     """Why no worker of this host can be called healthy; None: one is.
 
     Liveness is progress: a worker that gives signs, and takes nothing while jobs have waited for
-    long, is not healthy.  One that has nothing to do is.
+    long, is not healthy.  One that has nothing to do is, and one that can't (`progress_possible`).
     """
     row = conn.execute(
         """
         SELECT count(*), count(*) FILTER (
-          WHERE progress_at > now() - %(stuck)s * interval '1 second'
+          WHERE NOT %(possible)s OR progress_at > now() - %(stuck)s * interval '1 second'
              OR started_at > now() - %(stuck)s * interval '1 second'
              OR NOT EXISTS (SELECT FROM dpe.jobs WHERE status = 'QUEUED'
                             AND published_at < now() - %(stuck)s * interval '1 second')
@@ -85,7 +85,7 @@ def unhealthy(conn: psycopg.Connection, host: str) -> str | None:
         FROM dpe.workers w
         WHERE host = %(host)s AND beat_at > now() - %(silent)s * interval '1 second'
         """,
-        {"host": host, "silent": SILENT_S, "stuck": STUCK_S},
+        {"host": host, "silent": SILENT_S, "stuck": STUCK_S, "possible": progress_possible},
     ).fetchone()
     giving_signs, working = row or (0, 0)
     if not giving_signs:
