@@ -41,6 +41,10 @@ def utc(value: dt.datetime) -> dt.datetime:
     return value.astimezone(dt.UTC).replace(tzinfo=None)
 
 
+def digits(value: float) -> Decimal:
+    return Decimal(int(value) if value.is_integer() and abs(value) < 2**64 else repr(value))
+
+
 def as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
@@ -59,7 +63,7 @@ KINDS: dict[str, tuple[str, st.SearchStrategy[Any], Callable[[Any], Any]]] = {
         st.decimals(allow_nan=False, allow_infinity=False, places=6),
         same,
     ),
-    "numeric from float": ("numeric", FLOATS.filter(math.isfinite), lambda v: Decimal(repr(v))),
+    "numeric from float": ("numeric", FLOATS.filter(math.isfinite), digits),
     "numeric from short float": (
         "numeric",
         st.integers(-(10**9), 10**9).map(lambda v: v / 10_000),
@@ -150,6 +154,17 @@ def through(job: Claim, type: str, rows: Any) -> list[Any]:
     assert stats["inserts"] == len(rows)
     found = job.conn.execute("SELECT v FROM data_prim.t ORDER BY at").fetchall()
     return [value for (value,) in found]
+
+
+@pytest.mark.parametrize("type", ["numeric", "bigint"])
+@pytest.mark.parametrize("count", [1, 600], ids=["statement", "copy"])
+def test_ids_that_a_missing_one_made_floats_keep_their_digits(
+    job: Claim, type: str, count: int
+) -> None:
+    rows = [{"at": at, "v": None if at == 0 else 2**62} for at in range(count + 1)]
+    frame = pd.DataFrame(rows)
+    assert frame["v"].dtype == "float64"
+    assert through(job, type, frame) == [None, *[2**62] * count]
 
 
 def test_frames_of_pandas_own_types(job: Claim) -> None:

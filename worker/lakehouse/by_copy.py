@@ -158,7 +158,7 @@ def _encode(
         if len(fields) == len(columns):
             return Chunk(BINARY, binary.rows(fields, len(part)))
     lines = [
-        array if array is not None and text.reads_alike(column.type, array.type) else as_text(at)
+        array if array is not None and text.reads_alike(column.type, array) else as_text(at)
         for at, (column, array) in enumerate(zip(columns, arrays, strict=True))
     ]
     return Chunk(TEXT, text.rows(lines))

@@ -17,13 +17,16 @@ FRACTIONS = {"numeric", "double precision"}
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
-def reads_alike(type: str, array: pa.DataType) -> bool:
+def reads_alike(type: str, column: pa.Array) -> bool:
     """Whether Arrow's own text of these values is what Postgres should read for the type."""
-    if pa.types.is_string(array) or pa.types.is_large_string(array):
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return type not in ZONELESS
-    if pa.types.is_integer(array):
+    if pa.types.is_integer(column.type):
         return type in INTEGERS | FRACTIONS
-    return array == pa.float64() and type in FRACTIONS
+    if column.type != pa.float64() or type not in FRACTIONS:
+        return False
+    # Above, the shortest text of a whole number may lack digits.
+    return type != "numeric" or not pc.any(pc.greater(pc.abs(column), 2.0**53)).as_py()
 
 
 def rows(columns: list[pa.Array]) -> memoryview:

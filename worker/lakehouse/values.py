@@ -2,8 +2,9 @@
 
 Postgres alone decides what a column can hold; here it is only said what a Python value *means*:
 - None, NaN, NaT and pd.NA are NULL, everywhere.
-- Numbers: whole floats are whole numbers (a frame makes 1 to 1.0 as soon as a value is missing),
-  True is 1.  Floats go in by their shortest text, Decimals exactly.
+- Numbers: whole floats are whole numbers with all their digits (a frame makes floats of integers,
+  even of 2**62, as soon as a value is missing), True is 1.  Other floats go in by their shortest
+  text, Decimals exactly.
 - Dates and times: text in any form that Postgres reads, dates, datetimes; what has a time zone is
   turned into UTC.  Parts of a microsecond are cut off.  A number is no date: its unit is unknown.
 - Text: `true` and `false`, JSON for dicts, lists, tuples and arrays, UTF-8 for bytes, else str().
@@ -24,6 +25,7 @@ import pandas as pd
 Convert = Callable[[Any], str | None]
 
 INTEGERS = {"smallint", "integer", "bigint"}
+WHOLE_BELOW = 2**64  # what pandas may have had as an integer before
 ZONELESS = {"date", "timestamp without time zone"}
 JSON = {"json", "jsonb"}
 
@@ -53,8 +55,11 @@ def _number(value: Any) -> str | None:
     kind = type(value)
     if kind is int or kind is str:
         return str(value)
-    if kind is float:
-        return None if value != value else repr(value).removesuffix(".0")  # noqa: PLR0124 -- NaN
+    if isinstance(value, float):  # numpy's as well
+        if value != value:  # noqa: PLR0124 -- NaN
+            return None
+        whole = value.is_integer() and abs(value) < WHOLE_BELOW
+        return str(int(value)) if whole else repr(float(value))
     if isinstance(value, (bool, np.bool_)):
         return "1" if value else "0"
     if isinstance(value, np.generic):
