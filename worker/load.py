@@ -104,13 +104,24 @@ def settings_of(action: Action, context: Mapping[str, Any]) -> Iterator[None]:
     PARAMS.update(action.params)
     CONFIG.clear()
     CONFIG.update(context)
-    before = dict(os.environ)
+    before = dict(os.environb)
     os.environ.update(action.variables)
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        _restore(before)
+
+
+def _restore(before: dict[bytes, bytes]) -> None:
+    # Most runs change nothing: looking costs little, setting forty variables anew does not.
+    after = dict(os.environb)
+    if after == before:
+        return
+    for name in after.keys() - before.keys():
+        del os.environb[name]
+    for name, value in before.items():
+        if after.get(name) != value:
+            os.environb[name] = value
 
 
 def _lay_out(source: actions.Source, folder: Path) -> Action:

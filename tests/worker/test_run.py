@@ -1,5 +1,6 @@
 """One job, from its claim to its end, in a real worker."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -138,6 +139,21 @@ def test_parameters_are_there_at_import_and_in_the_environment(engine: Engine) -
         "def handle(event): return [dict(PARAMS), 'city' in os.environ]"
     )
     assert engine.run(other).result == [{}, False]
+
+
+def test_what_a_handler_sets_in_the_environment_ends_with_its_job(engine: Engine) -> None:
+    config = {"environment": {"variables": {"A": "b"}}}
+    main = (
+        "import os\ndef handle(event):\n"
+        "    found = [os.environ.get('A'), os.environ.get('LEFT'), 'HOME' in os.environ]\n"
+        "    os.environ['LEFT'] = os.environ['A'] = 'x'\n"
+        "    os.environ.pop('HOME', None)\n"
+        "    return found\n"
+    )
+    action = engine.push(main, config=config)
+    for _ in range(4):  # both children, twice
+        assert engine.run(action).result[:2] == ["b", None]
+    assert engine.run(action).result[2] == ("HOME" in os.environ)
 
 
 def test_everything_a_handler_says_is_in_its_log(engine: Engine) -> None:
