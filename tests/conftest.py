@@ -12,8 +12,6 @@ from app.embedded import Postgres, Valkey
 from tests.stack import Engine
 from worker.store.migrate import migrate
 
-pytest_plugins = ["tests.faults.fixtures"] if Path("tests/faults/fixtures.py").exists() else []
-
 
 @pytest.fixture(scope="session")
 def home() -> Iterator[Path]:

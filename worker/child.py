@@ -34,7 +34,8 @@ class Child:
     def connections(self) -> tuple[psycopg.Connection, psycopg.Connection]:
         """The two connections of a child: for claims and live log lines, and for the jobs' rows."""
         if self.record is None or self.record.closed:
-            self.record = connect(current_settings().database(), "dpe-record")
+            name = claims.session_name(self.worker_id, os.getpid(), "record")
+            self.record = connect(current_settings().database(), name)
             # A claim or a log line may be lost in a crash of Postgres: it ends the attempt as well,
             # and the job is claimed anew.  So neither waits for the disk.
             self.record.execute("SET synchronous_commit = off")

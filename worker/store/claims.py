@@ -227,9 +227,9 @@ def give_back_silent(conn: psycopg.Connection, heartbeat_timeout_s: float, max_l
     return taken
 
 
-def session_name(worker_id: UUID, pid: int) -> str:
-    """The `application_name` of the connection that a child's jobs run on."""
-    return f"dpe-job {worker_id} {pid}"
+def session_name(worker_id: UUID, pid: int, what: str = "job") -> str:
+    """The `application_name` of a child's connection: its jobs' ("job"), or its "record"."""
+    return f"dpe-{what} {worker_id} {pid}"
 
 
 def _take_back(conn: psycopg.Connection, which: str, values: dict[str, Any]) -> int:
