@@ -1,9 +1,12 @@
 """`dpe flower`: Celery's Flower over the engine's broker.  A window, never the record (F19)."""
 
+import logging
 import socket
 
 from worker.errors import SettingError
 from worker.settings import Settings
+
+logger = logging.getLogger("app.flower")
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104
@@ -35,8 +38,15 @@ def main(settings: Settings) -> None:
     check(settings)
     settings.broker()
     settings.home.mkdir(parents=True, exist_ok=True)
-    from worker.broker import celery  # noqa: PLC0415 -- Celery is slow to load
+    from flower import command  # noqa: PLC0415 -- it, and Celery, are slow to load
 
+    from app.flower_catch_up import RecordedFlower  # noqa: PLC0415
+    from worker.broker import celery  # noqa: PLC0415
+
+    if settings.database_url is None:
+        logger.warning("DPE_DATABASE_URL is not set: ends that no event tells of are not seen")
+    else:
+        command.Flower = RecordedFlower  # the class that its command makes its application of
     # It only looks on: without the tasks' code it takes half the memory, and starts sooner.
     celery.conf.include = []
     # Celery's own parser, in this process: what others see of it in `ps` is `dpe flower`.

@@ -82,7 +82,7 @@ def test_a_role_is_given_the_addresses_that_it_needs_and_no_others() -> None:
         "migrate": {"DPE_DATABASE_URL"},
         "api": both,
         "worker": both,
-        "flower": {"DPE_BROKER_URL"},
+        "flower": both,
     }
 
 

@@ -8,7 +8,7 @@ attempt                           one attempt: claim, load, call, keep the resul
 child                             the process that jobs run in, and its connections
 load                              from an action's version to its callable
 logs                              a handler's log records to the job's log
-announce                          tells Flower of ends that no child could tell of
+heartbeat                         Celery's, for children that are busy
 watch                             finds lost jobs again, ends late ones, deletes old ones
 lakehouse                         datasets as handlers see them; its names for handlers: `forepaas`
 """

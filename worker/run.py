@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from celery import Task
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Retry
 from redis import RedisError
 
 from worker import broker
@@ -67,6 +67,8 @@ def hand_back(rest: deque[tuple[str, str]]) -> None:
 def _tell_celery(end: End | None) -> None:
     if end is None:
         raise Ignore  # whoever has it, or ended it, tells of it
+    if end.status == "RETRY":
+        raise Retry(end.error)  # only said: the job is back in line in Postgres
     if end.status != "SUCCESS":
         raise JobFailed(end.error)
 
@@ -83,4 +85,5 @@ def _run_watched(this: Child, id: str, name: str) -> None:
     if end.status == "SUCCESS":
         send("task-succeeded", uuid=id, result="None", runtime=time.monotonic() - began)
     else:
-        send("task-failed", uuid=id, exception=f"JobFailed({end.error!r})", traceback="")
+        kind = "task-retried" if end.status == "RETRY" else "task-failed"
+        send(kind, uuid=id, exception=f"JobFailed({end.error!r})", traceback="")

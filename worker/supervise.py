@@ -25,9 +25,9 @@ import psycopg
 from redis import RedisError
 
 from worker import broker, logs
-from worker.announce import HEARTBEAT_INTERVAL_S, beat_for_busy
 from worker.child import Child
 from worker.consume import consume, hostname
+from worker.heartbeat import HEARTBEAT_INTERVAL_S, beat_for_busy
 from worker.settings import Settings
 from worker.slots import Slots
 from worker.store import claims, workers

@@ -11,7 +11,6 @@ import psycopg
 from redis import RedisError
 
 from worker import broker
-from worker.announce import Announcer
 from worker.settings import Settings
 from worker.store import claims, idempotency, publishing, retention, workers
 
@@ -31,7 +30,6 @@ class Watch:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._next_retention = 0.0
-        self._announcer = Announcer()
 
     def keep(self, conn: psycopg.Connection) -> None:
         """One round, if no other worker has just made one; commits."""
@@ -40,7 +38,6 @@ class Watch:
         settings = self._settings
         claims.give_back_silent(conn, settings.heartbeat_timeout_s, settings.max_losses)
         claims.end_late(conn)
-        self._announcer.announce(conn)
         try:
             publish_due(conn)
             publish_overtaken(conn)

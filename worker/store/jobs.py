@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
-from psycopg.rows import class_row
+from psycopg.rows import args_row, class_row
 
 FINAL = ("SUCCESS", "FAILED", "TIMEOUT", "STOPPED")
 
@@ -259,26 +259,35 @@ def _stop(conn: psycopg.Connection, which: str, id: UUID | str, by: str) -> int:
     return conn.execute(query.encode(), {"id": id, "by": by}).rowcount
 
 
-def cut_short(
-    conn: psycopg.Connection, since: float | None, first_look_s: float
-) -> tuple[list[tuple[str, str, str, str]], float]:
-    """Jobs that ended other than by their own process: (execution id, name, status, error's text).
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a job ended, for those who only watch; times are Unix times."""
 
-    Those since `since` (Unix time; None: the last `first_look_s` seconds), and the time now.
-    """
-    rows = conn.execute(
-        """
-        SELECT execution_id::text, name, status, coalesce(error->>'message', '')
-        FROM dpe.jobs
-        WHERE (status IN ('STOPPED', 'TIMEOUT') OR (status = 'FAILED' AND worker_id IS NULL))
-          AND ended_at > greatest(to_timestamp(%(since)s) - interval '2 seconds',
-                                  now() - %(first)s * interval '1 second')
-        ORDER BY ended_at LIMIT 1000
-        """,
-        {"since": since, "first": first_look_s},
-    ).fetchall()
-    now = conn.execute("SELECT extract(epoch FROM now())::float8").fetchone()
-    return rows, now[0] if now else 0.0
+    execution_id: str
+    name: str
+    status: str
+    submitted_at: float
+    ended_at: float
+    error: str  # its message; empty: none
+
+
+def ends(
+    conn: psycopg.Connection, since: float, execution_ids: Sequence[str], limit: int
+) -> list[End]:
+    """The jobs that ended after `since` (Unix time), the newest `limit`; and those named, if so."""
+    columns = """execution_id::text, name, status, extract(epoch FROM submitted_at)::float8,
+                 extract(epoch FROM ended_at)::float8, coalesce(error->>'message', '')"""
+    query = f"""
+        SELECT {columns} FROM dpe.jobs
+        WHERE execution_id = ANY(%(ids)s::uuid[]) AND ended_at IS NOT NULL
+        UNION
+        (SELECT {columns} FROM dpe.jobs WHERE ended_at > to_timestamp(%(since)s)
+         ORDER BY ended_at DESC LIMIT %(limit)s)
+        """  # noqa: S608
+    with conn.cursor(row_factory=args_row(End)) as cursor:
+        return cursor.execute(
+            query.encode(), {"ids": list(execution_ids), "since": since, "limit": limit}
+        ).fetchall()
 
 
 def log_parts(
