@@ -130,7 +130,7 @@ def flower() -> None:
 
     \b
     Example:
-      DPE_BROKER_URL=redis://… DPE_FLOWER_BASIC_AUTH=me:secret dpe flower
+      DPE_DATABASE_URL=postgresql://… DPE_BROKER_URL=redis://… dpe flower
     """
     from app import flower as role
 

@@ -5,6 +5,7 @@ until it is answered 2xx.  What was answered goes into the record: one JSON obje
 the checker knows of the callers.
 """
 
+import contextlib
 import http.client
 import json
 import random
@@ -70,6 +71,12 @@ class Caller:
         self._conn: http.client.HTTPConnection | None = None
         self._token = ""
 
+    def close(self) -> None:
+        """Hang up."""
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         """Answer (status, decoded body); raises OSError or HTTPException."""
         if not self._token:
@@ -94,8 +101,7 @@ class Caller:
             answer = self._conn.getresponse()
             return answer.status, json.loads(answer.read() or b"null")
         except BaseException:
-            self._conn.close()
-            self._conn = None
+            self.close()
             raise
 
     def insist(
@@ -158,7 +164,10 @@ class Clients:
 
     def _run(self, number: int) -> None:
         rng = random.Random(f"{self._seed} {number}")
-        caller = Caller(self._port, *self._key)
+        with contextlib.closing(Caller(self._port, *self._key)) as caller:
+            self._start(number, rng, caller)
+
+    def _start(self, number: int, rng: random.Random, caller: Caller) -> None:
         count, at = 0, time.monotonic() + rng.random() * self._pause_s
         while not self._over.wait(max(0.0, at - time.monotonic())):
             count += 1
@@ -193,21 +202,23 @@ class Clients:
 
     def _read(self) -> None:
         """Read jobs again and again; a final status, once seen, must stay."""
-        rng, caller = random.Random(self._seed), Caller(self._port, *self._key)
-        while not self._reading_over.wait(READ_PAUSE_S):
-            start = rng.choice(self.starts[-RECENT:]) if self.starts else None
-            if start is None or not start.execution_id:
-                continue
-            try:
-                status, job = caller.call("GET", f"/dpe/v3/jobs/{start.execution_id}")
-            except (OSError, http.client.HTTPException, ValueError):
-                continue
-            if status != OK:
-                continue
-            if start.seen and start.seen != job["status"]:
-                start.odd.append(f"it was shown as {start.seen}, and then as {job['status']}")
-            elif job["status"] in ENDED:
-                start.seen = job["status"]
+        rng = random.Random(self._seed)
+        with contextlib.closing(Caller(self._port, *self._key)) as caller:
+            while not self._reading_over.wait(READ_PAUSE_S):
+                start = rng.choice(self.starts[-RECENT:]) if self.starts else None
+                if start is not None and start.execution_id:
+                    with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+                        self._look_at(caller, start)
+
+    @staticmethod
+    def _look_at(caller: Caller, start: Start) -> None:
+        status, job = caller.call("GET", f"/dpe/v3/jobs/{start.execution_id}")
+        if status != OK:
+            return
+        if start.seen and start.seen != job["status"]:
+            start.odd.append(f"it was shown as {start.seen}, and then as {job['status']}")
+        elif job["status"] in ENDED:
+            start.seen = job["status"]
 
 
 def is_final(status: int) -> bool:

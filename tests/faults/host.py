@@ -1,13 +1,13 @@
 """A second host: a network namespace, joined to this one by a cable that can be pulled."""
 
+import ipaddress
 import os
 import shutil
 import subprocess
 from dataclasses import dataclass
 
-# A pair of addresses of the block for benchmarks (RFC 2544): in nobody's network.
-NEAR, FAR = "198.18.77.1", "198.18.77.2"
-SUBNET = 30
+# The block for benchmarks (RFC 2544) is in nobody's network; each process has a /30 of it.
+BLOCK = ipaddress.ip_network("198.18.0.0/15")
 
 
 class NoNamespaces(Exception):
@@ -16,9 +16,14 @@ class NoNamespaces(Exception):
 
 @dataclass
 class Host:
-    """One namespace; what runs in it reaches this machine at `NEAR`, and nothing else."""
+    """One namespace; what runs in it reaches this machine at `near`, and nothing else."""
 
     name: str
+
+    def __post_init__(self) -> None:
+        subnets = BLOCK.num_addresses // 4
+        first = BLOCK[4 * (os.getpid() % subnets)]
+        self.near, self.far = str(first + 1), str(first + 2)
 
     def make(self) -> None:
         """Make the namespace and its cable; raises NoNamespaces."""
@@ -29,10 +34,10 @@ class Host:
         try:
             _ip("netns", "add", self.name)
             _ip("link", "add", self.name, "type", "veth", "peer", "eth0", "netns", self.name)
-            _ip("addr", "add", f"{NEAR}/{SUBNET}", "dev", self.name)
+            _ip("addr", "add", f"{self.near}/30", "dev", self.name)
             _ip("link", "set", self.name, "up")
             inside = ("-n", self.name)
-            _ip(*inside, "addr", "add", f"{FAR}/{SUBNET}", "dev", "eth0")
+            _ip(*inside, "addr", "add", f"{self.far}/30", "dev", "eth0")
             _ip(*inside, "link", "set", "eth0", "up")
             _ip(*inside, "link", "set", "lo", "up")
         except subprocess.CalledProcessError as error:

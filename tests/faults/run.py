@@ -6,6 +6,7 @@ import random
 import shutil
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -198,7 +199,9 @@ def _flower_settled(stack: Stack, statuses: dict[str, str]) -> Iterator[tuple[li
         try:
             url = f"http://127.0.0.1:{stack.flower_port}"
             wrong, known = check.check_flower(url, FLOWER_ACCOUNT, statuses)
-        except OSError:
+        except OSError as error:  # it has just been started again
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
             if time.monotonic() > deadline:
                 raise
             continue

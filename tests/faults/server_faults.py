@@ -175,12 +175,11 @@ def disk_full(stack: Stack, rng: random.Random) -> Done:
     if stack.why_no_disk:
         raise NotHere(stack.why_no_disk)
     at, filler = time.time(), stack.folder / "home" / "filler"
-    with filler.open("wb", buffering=0) as file:
-        free = shutil.disk_usage(filler.parent).free
-        os.posix_fallocate(file.fileno(), 0, max(1, free - 65536))
-        with contextlib.suppress(OSError):
-            while file.write(b"\0" * 4096):
-                pass
+    with filler.open("wb") as file:
+        for size in (1 << 20, 1 << 12):
+            with contextlib.suppress(OSError):
+                while True:
+                    os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, size)
     stack.rest(some_time(rng))
     filler.unlink()
     if stack.postgres.pid is None:

@@ -25,7 +25,7 @@ from redis import Redis
 
 from app.child import Child, die_with_parent
 from app.embedded import Postgres, Valkey
-from tests.faults.host import NEAR, Host, NoNamespaces
+from tests.faults.host import Host, NoNamespaces
 
 HERE = Path(__file__).parent
 RESTART_PAUSE_S = 0.5
@@ -56,8 +56,8 @@ class Link:
         self.process.stdin.flush()
 
     def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        with self.process:
+            self.process.kill()
 
 
 class Process(Child):
@@ -117,7 +117,7 @@ class Stack:
             self.host.make()
         except NoNamespaces as error:
             self.why_no_host = str(error)
-        far = "127.0.0.1" if self.why_no_host else NEAR
+        far = "127.0.0.1" if self.why_no_host else self.host.near
         for host, address in (("1", "127.0.0.1"), ("2", far)):
             self.links[f"postgres-{host}"] = Link(address, self.postgres.address)
             self.links[f"broker-{host}"] = Link(address, self.valkey.address)
