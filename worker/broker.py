@@ -38,6 +38,7 @@ def _configuration() -> dict[str, object]:
         # bring it back after `visibility_timeout`, as a second copy (F1, F2, F16).
         "task_acks_late": False,
         "worker_prefetch_multiplier": 1,
+        "worker_consumer": "worker.consume:QuickConsumer",
         # F21: a worker waits for its broker for as long as it takes.
         "broker_connection_max_retries": None,
         "broker_connection_retry_on_startup": True,

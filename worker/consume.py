@@ -4,6 +4,7 @@ Several of these under one supervisor carry several times what one Celery main p
 many prefork children does: there the main process, which feeds the children, is the limit.
 """
 
+import logging
 import os
 import resource
 import signal
@@ -14,6 +15,8 @@ from typing import Any
 from celery import signals
 from celery.apps.worker import Worker
 from celery.worker import state
+from celery.worker.consumer import Consumer
+from kombu.connection import Connection
 
 from worker.attempt import show_where_and_exit
 from worker.broker import celery
@@ -21,7 +24,25 @@ from worker.child import Child, become, this_process
 from worker.errors import DpeError
 from worker.settings import current_settings
 
+logger = logging.getLogger("worker.consume")
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 0.8  # between two tries to reach the broker
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, see getrusage(2)
+
+
+class QuickConsumer(Consumer):
+    """Celery's consumer, trying its broker each second; Celery's own pauses grow to 30 s."""
+
+    def ensure_connected(self, conn: Connection) -> Connection:
+        """Try until the broker answers, or the process is told to stop."""
+        conn.ensure_connection(
+            lambda error, _pause_s: logger.info("waiting for the broker: %s", error),
+            interval_start=FIRST_PAUSE_S,
+            interval_step=FIRST_PAUSE_S,
+            interval_max=LONGEST_PAUSE_S,
+            callback=state.maybe_shutdown,
+        )
+        return conn
 
 
 def consume(this: Child) -> None:
