@@ -72,7 +72,8 @@ def _show(report: Report) -> None:
     )
     print(f"  {'ended':<{WIDTH}} {_pairs(report.ends)}")
     print(f"  {'jobs/s':<{WIDTH}} {_pairs(report.jobs_per_s)}")
-    print(f"  {'longest wait of a job':<{WIDTH}} {report.longest_wait_s} s")
+    longest = report.longest_waits[0]["seconds"] if report.longest_waits else 0.0
+    print(f"  {'longest wait of a job':<{WIDTH}} {longest} s")
     print(f"  {'Flower':<{WIDTH}} {_pairs(report.flower)}")
     print("  work went on, after the fault or its healing")
     for row in report.recovery:

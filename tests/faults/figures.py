@@ -32,19 +32,48 @@ def jobs_per_second(conn: psycopg.Connection, since: float, until: float) -> flo
     return (row[0] if row else 0) / max(0.001, until - since)
 
 
-def longest_wait(conn: psycopg.Connection, starts: Sequence[dict[str, Any]]) -> tuple[float, str]:
-    """(seconds, event) of the job that took longest, beyond what its handler sleeps."""
+def longest_waits(
+    conn: psycopg.Connection, starts: Sequence[dict[str, Any]], count: int = 5
+) -> list[dict[str, Any]]:
+    """The jobs that took longest beyond what their handlers sleep, the longest first, and why."""
     sleeps = {
         start["execution_id"]: start
         for start in starts
         if start["execution_id"] and start["does"] in {"write", "sleep", "fail", "fail at first"}
     }
     took = conn.execute(
-        "SELECT execution_id::text, extract(epoch FROM ended_at - submitted_at)::float"
+        "SELECT execution_id::text, extract(epoch FROM ended_at - submitted_at)::float,"
+        " attempt, losses, submitted_at::text, started_at::text, ended_at::text"
         " FROM dpe.jobs WHERE ended_at IS NOT NULL"
     ).fetchall()
-    waits = [(t - sleeps[id]["sleep"], sleeps[id]["event"]) for id, t in took if id in sleeps]
-    return max(waits, default=(0.0, ""))
+    waits = [
+        {
+            "seconds": round(seconds - sleeps[id]["sleep"], 2),
+            "event": sleeps[id]["event"],
+            "does": sleeps[id]["does"],
+            "attempt": attempt,
+            "losses": losses,
+            "times": times,
+            "log": _warnings(conn, id),
+        }
+        for id, seconds, attempt, losses, *times in took
+        if id in sleeps and seconds > 1
+    ]
+    return sorted(waits, key=lambda wait: -wait["seconds"])[:count]
+
+
+def _warnings(conn: psycopg.Connection, id: str) -> list[str]:
+    return [
+        f"{at} {message}"
+        for at, message in conn.execute(
+            """
+            SELECT line ->> 'at', line ->> 'message'
+            FROM dpe.job_logs, jsonb_array_elements(lines::jsonb) line
+            WHERE execution_id = %s AND line ->> 'logger' = 'dpe' ORDER BY 1
+            """,
+            [id],
+        )
+    ]
 
 
 def recoveries(conn: psycopg.Connection, faults: Sequence[Done]) -> list[Recovery]:

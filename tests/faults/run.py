@@ -55,7 +55,7 @@ class Report:
     texts: list[str] = field(default_factory=list)  # a few of each kind
     flower: dict[str, Any] = field(default_factory=dict)
     jobs_per_s: dict[str, float] = field(default_factory=dict)
-    longest_wait_s: float = 0.0
+    longest_waits: list[dict[str, Any]] = field(default_factory=list)
     recovery: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -120,11 +120,12 @@ def _drive(stack: Stack, profile: Profile, report: Report, say: Say) -> None:
             report.jobs_per_s[name] = round(
                 figures.jobs_per_second(conn, times[at], times[at + 1]), 1
             )
-        report.longest_wait_s = round(figures.longest_wait(conn, starts)[0], 2)
+        report.longest_waits = figures.longest_waits(conn, starts)
         recoveries = figures.recoveries(conn, faults)
         report.recovery = figures.by_kind(recoveries)
         noted = [asdict(one.fault) | {"seconds": one.seconds} for one in recoveries]
         (stack.folder / "faults.json").write_text(json.dumps(noted, indent=1))
+        (stack.folder / "report.json").write_text(json.dumps(report.as_dict(), indent=1))
 
 
 def _do_faults(
