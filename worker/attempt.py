@@ -23,6 +23,7 @@ from worker.errors import ClaimLost, DpeError
 from worker.load import Action, load, settings_of
 from worker.logs import NOTICE, JobLog
 from worker.store import claims
+from worker.store.retry import is_outage, outage_pause_s
 
 logger = logging.getLogger("worker.attempt")
 
@@ -133,6 +134,8 @@ def _fail(
         text += f" ({error.hint})"
     kept = {"type": _kind(error), "message": text, "traceback": trace}
     pause_s = action.retry.pause_s(error, job.failures + 1) if action else None
+    if pause_s is None and (job.met_outage or is_outage(error)):
+        pause_s = outage_pause_s(job.failures)
     if pause_s is None:
         claims.fail(job, kept, log.last_part())
         return End("FAILED", text)

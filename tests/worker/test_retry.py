@@ -39,6 +39,44 @@ def test_a_failed_attempt_is_followed_by_others_until_one_succeeds(engine: Engin
     assert sum("is tried again" in line for line in said) == 2
 
 
+NO_SPACE = """
+CREATE SEQUENCE data_prim.tries;
+CREATE FUNCTION data_prim.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF nextval('data_prim.tries') < 3 THEN
+    RAISE 'could not extend file' USING ERRCODE = '%s';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON data_prim.t FOR EACH ROW EXECUTE FUNCTION data_prim.refuse();
+"""
+INSERTS = """
+from forepaas.dwh import bulk_insert, connect
+def handle(event):
+    bulk_insert(connect("dwh/data_prim/"), "t", [{"n": 1}])
+"""
+QUERIES = """
+from forepaas.dwh import connect
+def handle(event):
+    connect("dwh/data_prim/").query("INSERT INTO t VALUES (1)")
+"""
+
+
+@pytest.mark.parametrize("main", [INSERTS, QUERIES])
+def test_an_attempt_that_met_a_full_disk_is_followed_by_others(engine: Engine, main: str) -> None:
+    engine.conn.execute((NO_SPACE % "53100").encode())
+    engine.worker()
+    job = engine.run(engine.push(main))
+    assert (job.status, job.attempt) == ("SUCCESS", 3)
+    assert engine.rows("SELECT n FROM data_prim.t") == [(1,)]
+
+
+def test_a_limit_that_somebody_set_is_no_outage(engine: Engine) -> None:
+    engine.conn.execute((NO_SPACE % "53400").encode())
+    engine.worker()
+    job = engine.run(engine.push(INSERTS))
+    assert (job.status, job.attempt) == ("FAILED", 1)
+
+
 def test_attempts_come_to_an_end(engine: Engine) -> None:
     engine.worker()
     config = {"retry": {"max_attempts": 2, "backoff": "0.1s"}}

@@ -17,6 +17,7 @@ from worker.lakehouse.counts import Counts
 from worker.lakehouse.refusal import explained
 from worker.lakehouse.source import Source, source
 from worker.lakehouse.transaction import running_job, turn
+from worker.store.retry import is_outage
 
 logger = logging.getLogger("dpe")  # stands in the job's log
 
@@ -57,6 +58,7 @@ def bulk_insert(
         counts = write(connector.dataset, table, data, upsert=True)
     except DatasetError as failure:
         error = f"{failure} ({failure.hint})" if failure.hint else str(failure)
+        job.met_outage = job.met_outage or is_outage(failure)
     else:
         counts.add_to(stats)
     if error is not None:

@@ -32,6 +32,7 @@ class Claim:
     conn: psycopg.Connection = field(repr=False)
     stats: list[dict[str, Any]] = field(default_factory=list)
     insert_errors: list[str] = field(default_factory=list)
+    met_outage: bool = False  # Postgres lacked what an insert needed (see `retry`)
 
 
 # The job that this process runs now.  A plain attribute: a child runs one job at a time, and

@@ -1,4 +1,8 @@
-"""An action's setting `retry`: whether, and when, a failed attempt is followed by another."""
+"""Whether, and when, a failed attempt is followed by another.
+
+Its action's setting `retry` says so, or that it was Postgres which could not: out of disk, memory
+or connections, an error of its files.  That is no fault of the handler's and often passes.
+"""
 
 import random
 from dataclasses import dataclass
@@ -9,6 +13,10 @@ from worker.store.durations import duration_s
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 3600.0
+MAX_OUTAGES = 6  # after a minute in all, the outage is what the job ends with
+# SQLSTATE: disk full, out of memory, too many connections, and the class of system errors.
+# Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
+OUTAGES = ("53000", "53100", "53200", "53300", "58")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +67,17 @@ class Retry:
         names = {kind.__name__ for kind in type(error).__mro__}
         names |= {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
         return not self.on or bool(names & set(self.on))
+
+
+def is_outage(error: BaseException | None) -> bool:
+    """Whether an error, or what it was raised from, says that Postgres lacks what it needs."""
+    while error is not None:
+        if (getattr(error, "sqlstate", None) or "").startswith(OUTAGES):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def outage_pause_s(failures: int) -> float | None:
+    """Seconds until an attempt is made again that met an outage; None: it was the last one."""
+    return None if failures >= MAX_OUTAGES else FIRST_PAUSE_S * 2**failures
