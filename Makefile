@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint clean
+.PHONY: help run test faults soak lint bench clean
 
 VENV := .venv
 TESTS ?=
@@ -19,6 +19,20 @@ run: $(VENV)/.installed  ## Start the whole stack and show one start call become
 
 test: $(VENV)/.installed-dev  ## Run every test, on real servers
 	@$(VENV)/bin/python -m pytest -n 4 --dist loadfile $(TESTS)
+
+bench: $(VENV)/.installed-dev  ## Measure against the hand-written baseline, side by side (needs wrk)
+	@$(VENV)/bin/python -m benchmarks.run
+
+SEED ?= 1
+SEEDS ?= 1
+SECONDS ?= 3600
+FAULTS = $(VENV)/bin/python -m tests.faults --seed $(SEED)
+
+faults: $(VENV)/.installed-dev  ## 10,000 jobs under 100 faults, then an independent check (SEED=, SEEDS=)
+	@$(FAULTS) --seeds $(SEEDS)
+
+soak: $(VENV)/.installed-dev  ## The same for as long as you like (SECONDS=)
+	@$(FAULTS) --seconds $(SECONDS)
 
 lint: $(VENV)/.installed-dev  ## Check format, style, types and who imports whom
 	@$(VENV)/bin/ruff format --check --quiet . || { echo 'mend it: $(VENV)/bin/ruff format .' >&2; exit 1; }

@@ -10,6 +10,7 @@ from flask.json.provider import JSONProvider
 
 from worker.store.actions import Action
 from worker.store.jobs import Accepted, Job
+from worker.store.publishing import PRIORITIES
 
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
 
@@ -83,6 +84,7 @@ def job_json(job: Job) -> dict[str, Any]:
         "attempt": job.attempt,
         "losses": job.losses,
         "event_type": job.event_type,
+        "priority": PRIORITIES[job.priority],
         "timestamp": job.submitted_at,
         "submitted_at": job.submitted_at,
         "started_at": job.started_at,

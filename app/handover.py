@@ -34,7 +34,9 @@ class Handover:
 
     def publish(self, accepted: Sequence[jobs.Accepted]) -> str:
         """Hand jobs over, all together, and return the status that they have then."""
-        messages = [Message(job.execution_id, job.name, job.published_at) for job in accepted]
+        messages = [
+            Message(job.execution_id, job.name, job.published_at, job.priority) for job in accepted
+        ]
         if self._published(messages):
             return "QUEUED"
         try:

@@ -7,6 +7,7 @@ from uuid import UUID
 from flask import request
 
 from worker.errors import Invalid
+from worker.store.publishing import PRIORITIES
 
 LONGEST_WAIT_S = 30.0
 LONGEST_KEY = 255
@@ -52,6 +53,13 @@ def words(name: str, known: Iterable[str]) -> tuple[str, ...] | None:
     if strange:
         raise Invalid(f"{name} must be of {', '.join(known)}; got {', '.join(strange)}")
     return chosen or None
+
+
+def priority() -> int | None:
+    """The place of `?priority=` in PRIORITIES; None without."""
+    if "priority" not in request.args:
+        return None
+    return PRIORITIES.index(choice("priority", "", PRIORITIES))
 
 
 def instant(name: str) -> datetime | None:

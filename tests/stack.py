@@ -69,6 +69,11 @@ def start_worker(children: int, **environ: str) -> Worker:
     return worker
 
 
+def message_of(job: jobs.Accepted) -> Message:
+    """The message that the API sends for an accepted job."""
+    return Message(job.execution_id, job.name, job.published_at, job.priority)
+
+
 class Engine:
     """The engine's record and broker in a test's hands."""
 
@@ -93,8 +98,7 @@ class Engine:
 
     def start(self, action: actions.Action, content: Any = None) -> UUID:
         accepted = self.accept(action, content)
-        message = Message(accepted.execution_id, accepted.name, accepted.published_at)
-        broker.publish([message])
+        broker.publish([message_of(accepted)])
         return accepted.execution_id
 
     def job(self, execution_id: UUID) -> jobs.Job:

@@ -39,7 +39,8 @@ def run(self: Task, *others: list[str]) -> None:
         _tell_celery(execute(this, UUID(self.request.id)))
         return
     this.rest.extend((id, name) for id, name in others)
-    timer = threading.Timer(HOLD_UP_S, hand_back, [this.rest])
+    priority = self.request.delivery_info["priority"]
+    timer = threading.Timer(HOLD_UP_S, hand_back, [this.rest, priority])
     timer.start()
     try:
         first = execute(this, UUID(self.request.id))
@@ -49,17 +50,17 @@ def run(self: Task, *others: list[str]) -> None:
                 _run_watched(this, id, name)
     finally:
         timer.cancel()
-        hand_back(this.rest)
+        hand_back(this.rest, priority)
     _tell_celery(first)
 
 
-def hand_back(rest: deque[tuple[str, str]]) -> None:
+def hand_back(rest: deque[tuple[str, str]], priority: int) -> None:
     """Publish again what is left of a message, each job by itself."""
     messages = []
     while rest:
         with contextlib.suppress(IndexError):
             id, name = rest.popleft()
-            messages.append(Message(UUID(id), name, EPOCH))
+            messages.append(Message(UUID(id), name, EPOCH, priority))
     with contextlib.suppress(RedisError):  # then the watch finds them
         broker.publish(messages, bundle=1)
 

@@ -11,6 +11,7 @@ from app.client import Client
 from app.commands.follow import end_with, wait_for
 from app.terminal import json_option
 from worker.errors import Invalid
+from worker.store.publishing import PRIORITIES
 
 
 @click.group()
@@ -21,9 +22,12 @@ def start() -> None:
 @start.command(name="action")
 @click.argument("action_id", metavar="ID")
 @click.option("--data", metavar="@FILE|-|JSON", help="The event; none: an event without content.")
+@click.option("--priority", type=click.Choice(PRIORITIES), help="Default: the action's own.")
 @click.option("--wait", is_flag=True, help="Wait for the end; exit code 1 unless SUCCESS.")
 @json_option
-def start_action(action_id: str, data: str | None, wait: bool, as_json: bool) -> None:
+def start_action(
+    action_id: str, data: str | None, priority: str | None, wait: bool, as_json: bool
+) -> None:
     """Start an action on the rows of --data: JSON text, @FILE, or - for stdin.
 
     \b
@@ -32,7 +36,10 @@ def start_action(action_id: str, data: str | None, wait: bool, as_json: bool) ->
       echo '[{"event_id": 1}]' | dpe start action 5eaf0db7f6f51d5255974217 --data -
     """
     client = Client.from_environ()
-    answer = client.call("POST", f"/dpe/v3/actions/{action_id}/start", read_data(data)).data
+    path = f"/dpe/v3/actions/{action_id}/start"
+    if priority:
+        path += f"?priority={priority}"
+    answer = client.call("POST", path, read_data(data)).data
     show_started(client, answer, wait=wait, as_json=as_json)
 
 

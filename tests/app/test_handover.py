@@ -80,4 +80,4 @@ def test_the_broker_is_used_again_when_it_answers_again(
     until(lambda: editor.post(path).json["status"] == "QUEUED", 5, 0.1)
     assert editor.post(path).json["status"] == "QUEUED"
     with Redis.from_url(own_valkey.url) as redis:
-        assert redis.llen("dpe") >= 2
+        assert redis.llen(broker.LISTS[1]) >= 2

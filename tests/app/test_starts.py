@@ -12,6 +12,7 @@ from redis import Redis
 
 from app.embedded import Valkey
 from tests.app.conftest import Caller, Hand
+from worker import broker
 from worker.store.actions import Action
 
 ROWS = [{"event_id": 1, "event_name": "Ada"}, {"event_id": 2, "event_name": "Bé"}]
@@ -55,7 +56,7 @@ def test_a_start_is_handed_to_the_broker_once(
     redis = Redis.from_url(valkey.url)
     redis.flushall()
     execution_id = editor.start(action.id, ROWS)
-    messages = [json.loads(message) for message in redis.lrange("dpe", 0, -1)]
+    messages = [json.loads(message) for message in redis.lrange(broker.LISTS[1], 0, -1)]
     redis.close()
     assert [message["headers"]["id"] for message in messages] == [execution_id]
     assert [message["headers"]["shadow"] for message in messages] == ["Archive"]

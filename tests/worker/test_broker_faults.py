@@ -46,7 +46,7 @@ def pids(worker: Worker) -> set[int]:
 
 def test_f04_a_message_lost_between_broker_and_worker_comes_again(engine: Engine) -> None:
     id = engine.start(engine.push(OK), 1)
-    assert engine.redis.rpop(broker.QUEUE)  # as by a worker that died with it in its hands
+    assert engine.redis.rpop(broker.LISTS[1])  # as by a worker that died with it in its hands
     engine.worker()
     assert engine.ended(id, 6).status == "SUCCESS"
 

@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from tests.stack import Engine, until
+from worker import broker
 
 SLOW = """
 import time
@@ -97,11 +98,11 @@ def test_an_api_that_dies_before_publishing_loses_no_job(engine: Engine) -> None
 def test_f01_a_message_delivered_many_times_runs_its_job_once(engine: Engine) -> None:
     action = engine.push(SLOW)
     id = engine.start(action, {"n": 1, "sleep": 0.5})
-    message = engine.redis.lindex("dpe", 0)
-    engine.redis.lpush("dpe", *[message] * 20)
+    message = engine.redis.lindex(broker.LISTS[1], 0)
+    engine.redis.lpush(broker.LISTS[1], *[message] * 20)
     engine.worker()
     job = engine.ended(id)
-    until(lambda: engine.redis.llen("dpe") == 0)
+    until(lambda: engine.redis.llen(broker.LISTS[1]) == 0)
     assert (job.status, engine.job(id).attempt) == ("SUCCESS", 1)
     assert numbers(engine) == [1]
 
@@ -156,7 +157,7 @@ def test_f11_a_queued_job_that_is_stopped_never_starts(engine: Engine) -> None:
     assert jobs.stop(engine.conn, first, "test")
     engine.worker()
     assert engine.ended(second).status == "SUCCESS"
-    until(lambda: engine.redis.llen("dpe") == 0)
+    until(lambda: engine.redis.llen(broker.LISTS[1]) == 0)
     assert (engine.job(first).status, numbers(engine)) == ("STOPPED", [2])
     assert not jobs.stop(engine.conn, second, "test")
 

@@ -7,7 +7,7 @@ from uuid import UUID
 import orjson
 import pytest
 
-from tests.stack import Engine, until
+from tests.stack import Engine, message_of, until
 from worker import broker
 from worker.errors import Invalid
 from worker.store.publishing import Message
@@ -115,8 +115,8 @@ SLOW = "import time\ndef handle(event): time.sleep(event.content)"
 def bundle(engine: Engine, contents: list[object]) -> list[UUID]:
     action = engine.push(SLOW)
     jobs = [engine.accept(action, content) for content in contents]
-    messages = [Message(job.execution_id, job.name, job.published_at) for job in jobs]
-    engine.redis.lpush(broker.QUEUE, broker._envelope(messages))
+    messages = [message_of(job) for job in jobs]
+    engine.redis.lpush(broker.LISTS[1], broker._envelope(messages))
     return [job.execution_id for job in jobs]
 
 
@@ -140,9 +140,9 @@ def test_what_we_send_is_what_celery_would_send(engine: Engine) -> None:
     accepted = engine.accept(action, 0)
     broker.publish([Message(accepted.execution_id, "x", accepted.published_at)])
     broker.celery.send_task(
-        broker.TASK, task_id=str(accepted.execution_id), shadow="x", ignore_result=True
+        broker.TASK, task_id=str(accepted.execution_id), shadow="x", ignore_result=True, priority=1
     )
-    theirs, ours = (orjson.loads(m) for m in engine.redis.lrange(broker.QUEUE, 0, -1))
+    theirs, ours = (orjson.loads(m) for m in engine.redis.lrange(broker.LISTS[1], 0, -1))
     assert set(theirs["headers"]) | {"published_at"} == set(ours["headers"])
     assert set(theirs["properties"]) == set(ours["properties"])
     for key in ("lang", "task", "id", "shadow", "retries", "timelimit", "root_id", "ignore_result"):

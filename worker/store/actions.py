@@ -18,6 +18,7 @@ from psycopg.rows import class_row
 
 from worker.errors import Invalid
 from worker.store.durations import duration_s
+from worker.store.publishing import PRIORITIES
 from worker.store.retry import Retry
 
 CONFIG_FILE, MAIN_FILE = "forepaas.json", "main.py"
@@ -53,6 +54,7 @@ def push(conn: psycopg.Connection, action_id: str | None, files: Mapping[str, by
     config = _config(files)
     Retry.of(config)  # raises where it is wrong
     name, function, timeout_s = _name(config, id), _function(config), _timeout_s(config)
+    priority = _priority(config)
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(b"%d:%b%d:%b" % (len(path), path.encode(), len(files[path]), files[path]))
@@ -77,8 +79,8 @@ def push(conn: psycopg.Connection, action_id: str | None, files: Mapping[str, by
             conn.execute(
                 """
                 INSERT INTO dpe.action_versions
-                  (action_id, version, name, function, timeout_s, config, digest)
-                VALUES (%s, %s, %s, %s, %s, %s, %s)
+                  (action_id, version, name, function, timeout_s, priority, config, digest)
+                VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
                 """,
                 [
                     id,
@@ -86,6 +88,7 @@ def push(conn: psycopg.Connection, action_id: str | None, files: Mapping[str, by
                     name,
                     function,
                     timeout_s,
+                    priority,
                     orjson.dumps(config).decode(),
                     digest.hexdigest(),
                 ],
@@ -226,3 +229,11 @@ def _timeout_s(config: dict[str, Any]) -> float | None:
     if not isinstance(timeout, str):
         raise Invalid(f'{where} must be a duration like "1h 10m" or null, got {timeout!r}')
     return duration_s(timeout, where)
+
+
+def _priority(config: dict[str, Any]) -> int:
+    name = config.get("priority", (config.get("params") or {}).get("priority", "default"))
+    if name not in PRIORITIES:
+        known = ", ".join(PRIORITIES)
+        raise Invalid(f'{CONFIG_FILE}: "priority" must be one of {known}, got {name!r}')
+    return PRIORITIES.index(name)

@@ -21,6 +21,16 @@ TYPES = {
 }
 MAX_NAME_BYTES = 63  # Postgres cuts longer identifiers off without a word
 FORBIDDEN = {"dpe", "public", "information_schema"}
+# What answers add to a description: so what was shown can be sent back.
+ANSWERED = {"built_at", "standing"}
+
+# A type as Postgres writes it: words, of a schema or quoted, a length, brackets of an array.
+_TYPE = re.compile(
+    r"""(?:[a-z_]\w*|"[^"]+")(?:\.(?:[a-z_]\w*|"[^"]+"))?  # integer, data_prim.mood
+        (?:\ varying|\ precision)?
+        (?:\(\d+(?:,\s*-?\d+)?\))?(?:\ with(?:out)?\ time\ zone)?(?:\[\])*""",
+    re.VERBOSE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +38,7 @@ class Attribute:
     name: str
     type: str  # as Postgres writes it
     description: str | None
+    renamed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,7 @@ def describe(given: Any) -> TableDescription:
     doubled = [name for name in names if names.count(name) > 1]
     if doubled:
         raise Invalid(f'"attributes": {doubled[0]!r} is there twice')
+    _check_renames(attributes, names)
     key = _columns(given.get("primary_key") or [], names, '"primary_key"')
     indexes = _indexes(given.get("indexes") or [], names)
     text = given.get("description")
@@ -74,7 +86,8 @@ def describe(given: Any) -> TableDescription:
         raise Invalid('"description" must be a string')
     if _NUL.search(orjson.dumps(given)):
         raise Invalid("the description has a NUL character in it, which Postgres can't hold")
-    return TableDescription(dataset, name, text, attributes, key, indexes, given)
+    source = {field: value for field, value in given.items() if field not in ANSWERED}
+    return TableDescription(dataset, name, text, attributes, key, indexes, source)
 
 
 def _attribute(given: Any, at: int) -> Attribute:
@@ -93,7 +106,30 @@ def _attribute(given: Any, at: int) -> Attribute:
     text = given.get("description")
     if text is not None and not isinstance(text, str):
         raise Invalid(f'{where}."description" must be a string')
-    return Attribute(name, type, text)
+    former = given.get("renamed_from")
+    if former is not None:
+        former = _name(former, f'{where}."renamed_from"')
+    return Attribute(name, _column_type(given, where) or type, text, former)
+
+
+def _column_type(given: dict[str, Any], where: str) -> str | None:
+    """The exact type in Postgres, for tables that were not made here; None: the format decides."""
+    type = given.get("column_type")
+    if type is not None and not (isinstance(type, str) and _TYPE.fullmatch(type)):
+        raise Invalid(
+            f"{where}.\"column_type\": {type!r} must be a type as Postgres writes it,"
+            ' like "character varying(20)"'
+        )
+    return type
+
+
+def _check_renames(attributes: tuple[Attribute, ...], names: list[str]) -> None:
+    former = [attribute.renamed_from for attribute in attributes if attribute.renamed_from]
+    for name in former:
+        if name in names:
+            raise Invalid(f'"attributes": {name!r} is "renamed_from" and an attribute, too')
+        if former.count(name) > 1:
+            raise Invalid(f'"attributes": {name!r} is "renamed_from" twice')
 
 
 def _name(given: Any, where: str) -> str:

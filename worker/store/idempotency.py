@@ -84,7 +84,7 @@ def _found(conn: psycopg.Connection, start: Start, key: str) -> Accepted:
         job = cursor.execute(
             """
             SELECT j.execution_id, j.action_id, j.name, j.version, 'QUEUED' AS status,
-                   j.submitted_at, coalesce(j.published_at, now()) AS published_at
+                   j.submitted_at, coalesce(j.published_at, now()) AS published_at, j.priority
             FROM dpe.idempotency_keys k JOIN dpe.jobs j ON j.execution_id = k.execution_id
             WHERE k.key_id = %s AND k.action_id = %s AND k.key = %s
             """,

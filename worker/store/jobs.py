@@ -26,6 +26,7 @@ class Accepted:
     status: str
     submitted_at: datetime
     published_at: datetime
+    priority: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Job:
     attempt: int
     losses: int
     event_type: str
+    priority: int
     retry_of: UUID | None
     submitted_at: datetime
     published_at: datetime | None
@@ -64,6 +66,7 @@ class Start:
     event_type: str = "api"
     key_id: int | None = None
     session_id: str | None = None  # must be open still; None: nobody asks for one
+    priority: int | None = None  # a place in publishing.PRIORITIES; None: the action's
     execution_id: UUID = field(default_factory=uuid4)
 
 
@@ -85,11 +88,12 @@ def accept_all(conn: psycopg.Connection, starts: Sequence[Start]) -> list[Accept
         rows = cursor.execute(
             """
             INSERT INTO dpe.jobs (execution_id, action_id, version, name, status, event,
-                                  event_type, key_id, timeout_s, published_at)
+                                  event_type, key_id, timeout_s, priority, published_at)
             SELECT s.id, v.action_id, v.version, v.name, 'QUEUED', s.event, s.type, s.key,
-                   v.timeout_s, now()
-            FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::text[])
-                 WITH ORDINALITY AS s (id, action, event, type, key, session, ordinal)
+                   v.timeout_s, coalesce(s.priority, v.priority), now()
+            FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::text[],
+                        %s::smallint[])
+                 WITH ORDINALITY AS s (id, action, event, type, key, session, priority, ordinal)
             JOIN dpe.actions a ON a.id = s.action AND a.deleted_at IS NULL
             JOIN dpe.action_versions v ON v.action_id = a.id AND v.version = a.version
             WHERE s.session IS NULL OR EXISTS (
@@ -97,7 +101,8 @@ def accept_all(conn: psycopg.Connection, starts: Sequence[Start]) -> list[Accept
               WHERE o.id = s.session AND o.expires_at > now()
                 AND k.revoked_at IS NULL AND k.expires_at > now())
             ORDER BY s.ordinal
-            RETURNING execution_id, action_id, name, version, status, submitted_at, published_at
+            RETURNING execution_id, action_id, name, version, status, submitted_at, published_at,
+                      priority
             """,
             [
                 ids,
@@ -106,6 +111,7 @@ def accept_all(conn: psycopg.Connection, starts: Sequence[Start]) -> list[Accept
                 [start.event_type for start in starts],
                 [start.key_id for start in starts],
                 [start.session_id for start in starts],
+                [start.priority for start in starts],
             ],
         ).fetchall()
     accepted = {row.execution_id: row for row in rows}
@@ -129,15 +135,17 @@ def retry(conn: psycopg.Connection, execution_id: UUID, key_id: int | None) -> A
         return cursor.execute(
             """
             INSERT INTO dpe.jobs (execution_id, action_id, version, name, status, event,
-                                  event_type, key_id, timeout_s, published_at, retry_of)
+                                  event_type, key_id, timeout_s, priority, published_at,
+                                  retry_of)
             SELECT %(id)s, v.action_id, v.version, v.name, 'QUEUED', j.event,
-                   'retry', %(key)s, v.timeout_s, now(), coalesce(j.retry_of, j.execution_id)
+                   'retry', %(key)s, v.timeout_s, j.priority, now(),
+                   coalesce(j.retry_of, j.execution_id)
             FROM dpe.jobs j
             JOIN dpe.actions a ON a.id = j.action_id AND a.deleted_at IS NULL
             JOIN dpe.action_versions v ON v.action_id = a.id AND v.version = a.version
             WHERE j.execution_id = %(of)s AND j.ended_at IS NOT NULL
             RETURNING execution_id, action_id, name, version, status, submitted_at,
-                      published_at
+                      published_at, priority
             """,
             {"id": uuid4(), "of": execution_id, "key": key_id},
         ).fetchone()
@@ -149,8 +157,8 @@ def get(conn: psycopg.Connection, execution_id: UUID) -> Job | None:
         return cursor.execute(
             """
             SELECT execution_id, seq, action_id, version, name, status, attempt, losses,
-                   event_type, retry_of, submitted_at, published_at, started_at, ended_at,
-                   error, result, stats
+                   event_type, priority, retry_of, submitted_at, published_at, started_at,
+                   ended_at, error, result, stats
             FROM dpe.jobs WHERE execution_id = %s
             """,
             [execution_id],
@@ -215,8 +223,8 @@ def list_jobs(
     # Only constants of this function are put together here; every value is a parameter.
     query = f"""
         SELECT execution_id, seq, action_id, version, name, status, attempt, losses,
-               event_type, retry_of, submitted_at, published_at, started_at, ended_at,
-               error, result, stats
+               event_type, priority, retry_of, submitted_at, published_at, started_at,
+               ended_at, error, result, stats
         FROM dpe.jobs WHERE {" AND ".join(conditions) or "true"}
         ORDER BY seq {order} LIMIT %(limit)s
         """  # noqa: S608

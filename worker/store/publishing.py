@@ -4,12 +4,17 @@ The broker may forget anything at any moment; these statements, run by the watch
 everything that it forgot comes back.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 import psycopg
 from psycopg.rows import class_row
+
+# Names of priorities, the first to be run first; their places are what is stored.
+PRIORITIES = ("high", "default", "low")
+DEFAULT_PRIORITY = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +24,7 @@ class Message:
     execution_id: UUID
     name: str
     published_at: datetime  # Postgres' clock
+    priority: int = DEFAULT_PRIORITY  # a place in PRIORITIES
 
 
 def take_due(conn: psycopg.Connection, limit: int) -> list[Message]:
@@ -34,22 +40,25 @@ def take_due(conn: psycopg.Connection, limit: int) -> list[Message]:
             WHERE execution_id IN (
               SELECT execution_id FROM dpe.jobs
               WHERE status = 'SUBMITTED' AND due_at <= now()
-              ORDER BY seq LIMIT %s FOR UPDATE SKIP LOCKED)
-            RETURNING execution_id, name, published_at
+              ORDER BY priority, seq LIMIT %s FOR UPDATE SKIP LOCKED)
+            RETURNING execution_id, name, published_at, priority
             """,
             [limit],
         ).fetchall()
 
 
 def take_overtaken(
-    conn: psycopg.Connection, next_published_at: datetime | None, grace_s: float, limit: int
+    conn: psycopg.Connection,
+    next_published_at: Sequence[datetime | None],
+    grace_s: float,
+    limit: int,
 ) -> list[Message]:
     """Mark queued jobs whose message must be lost as published anew; return the new messages.
 
-    Messages are delivered in the order in which they were published.  So where the message that
-    comes next was published at `next_published_at`, all that were published before it (by more
-    than `grace_s`) have been delivered, and those that nobody claimed are lost.  None: the queue
-    is empty, and everything older than the grace is lost.  To be run like `take_due`.
+    Messages of one priority are delivered in the order in which they were published.  So where
+    the one that comes next was published at `next_published_at[priority]`, all that were published
+    before it (by more than `grace_s`) have been delivered, and those that nobody claimed are lost.
+    None: its queue is empty, and everything older than the grace is lost.  Run it like `take_due`.
     """
     with conn.cursor(row_factory=class_row(Message)) as cursor:
         return cursor.execute(
@@ -58,9 +67,10 @@ def take_overtaken(
             WHERE execution_id IN (
               SELECT execution_id FROM dpe.jobs
               WHERE status = 'QUEUED'
-                AND published_at < coalesce(%(next)s, now()) - %(grace)s * interval '1 second'
+                AND published_at < coalesce((%(next)s::timestamptz[])[priority + 1], now())
+                                   - %(grace)s * interval '1 second'
               ORDER BY seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-            RETURNING execution_id, name, published_at
+            RETURNING execution_id, name, published_at, priority
             """,
-            {"next": next_published_at, "grace": grace_s, "limit": limit},
+            {"next": list(next_published_at), "grace": grace_s, "limit": limit},
         ).fetchall()
