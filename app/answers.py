@@ -10,7 +10,7 @@ from flask.json.provider import JSONProvider
 
 from worker.store.actions import Action
 from worker.store.jobs import Accepted, Job
-from worker.store.publishing import PRIORITIES
+from worker.store.priorities import PRIORITIES
 
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from flask import request
 
 from worker.errors import Invalid
-from worker.store.publishing import PRIORITIES
+from worker.store.priorities import PRIORITIES
 
 LONGEST_WAIT_S = 30.0
 LONGEST_KEY = 255

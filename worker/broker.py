@@ -18,7 +18,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from worker.settings import current_settings
-from worker.store.publishing import DEFAULT_PRIORITY, PRIORITIES, Message
+from worker.store.priorities import DEFAULT_PRIORITY, PRIORITIES
+from worker.store.publishing import Message
 
 QUEUE = "dpe"
 # The broker's list for each priority, under the names that kombu gives them.

@@ -11,7 +11,7 @@ from app.client import Client
 from app.commands.follow import end_with, wait_for
 from app.terminal import json_option
 from worker.errors import Invalid
-from worker.store.publishing import PRIORITIES
+from worker.store.priorities import PRIORITIES
 
 
 @click.group()

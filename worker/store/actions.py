@@ -18,7 +18,7 @@ from psycopg.rows import class_row
 
 from worker.errors import Invalid
 from worker.store.durations import duration_s
-from worker.store.publishing import PRIORITIES
+from worker.store.priorities import PRIORITIES
 from worker.store.retry import Retry
 
 CONFIG_FILE, MAIN_FILE = "forepaas.json", "main.py"

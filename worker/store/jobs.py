@@ -66,7 +66,7 @@ class Start:
     event_type: str = "api"
     key_id: int | None = None
     session_id: str | None = None  # must be open still; None: nobody asks for one
-    priority: int | None = None  # a place in publishing.PRIORITIES; None: the action's
+    priority: int | None = None  # a place in PRIORITIES; None: the action's
     execution_id: UUID = field(default_factory=uuid4)
 
 

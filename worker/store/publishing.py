@@ -12,9 +12,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import class_row
 
-# Names of priorities, the first to be run first; their places are what is stored.
-PRIORITIES = ("high", "default", "low")
-DEFAULT_PRIORITY = 1
+from worker.store.priorities import DEFAULT_PRIORITY
 
 
 @dataclass(frozen=True, slots=True)
