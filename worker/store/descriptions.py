@@ -117,7 +117,7 @@ def _column_type(given: dict[str, Any], where: str) -> str | None:
     type = given.get("column_type")
     if type is not None and not (isinstance(type, str) and _TYPE.fullmatch(type)):
         raise Invalid(
-            f"{where}.\"column_type\": {type!r} must be a type as Postgres writes it,"
+            f'{where}."column_type": {type!r} must be a type as Postgres writes it,'
             ' like "character varying(20)"'
         )
     return type
