@@ -189,7 +189,8 @@ def env(as_json: bool) -> None:
 def ps(as_json: bool) -> None:
     """List the processes of the stack under DPE_HOME.
 
-    Each with its role, its pid and since when it runs; a worker's children as well.
+    Each with its role, its pid and since when it runs; a worker's children as well.  Of a worker,
+    whether it makes progress: busy, idle, stuck (jobs wait, and it takes none), silent.
 
     \b
     Example:
@@ -203,8 +204,18 @@ def ps(as_json: bool) -> None:
         terminal.print_json(found)
         return
     terminal.print_table(
-        ["ROLE", "PID", "SINCE"],
-        [(p["role"], p["pid"], terminal.utc_time(p["since"])) for p in found],
+        ["ROLE", "PID", "SINCE", "STATE", "RUNNING", "LAST PROGRESS"],
+        [
+            (
+                p["role"],
+                p["pid"],
+                terminal.utc_time(p["since"]),
+                p.get("state", ""),
+                p.get("running", ""),
+                terminal.utc_time(p.get("progress_at")),
+            )
+            for p in found
+        ],
         empty=f"nothing runs under {home}: dpe up",
     )
 

@@ -73,7 +73,7 @@ def ready() -> Response:
     held = resources()
     database = _database.start(lambda: _look_at_database(held))
     queue = _broker.start(lambda: broker.queue_client().ping())
-    alive, database_state = _outcome(database, "the database")
+    found, database_state = _outcome(database, "the database")
     _, broker_state = _outcome(queue, "the broker")
     ok = database_state == "ok"
     return json_answer(
@@ -81,17 +81,19 @@ def ready() -> Response:
             "status": "ok" if ok else "unavailable",
             "database": database_state,
             "broker": broker_state,
-            "workers": alive,
+            "workers": None if found is None else len(found) - found.count("silent"),
+            "stuck": None if found is None else found.count("stuck"),
         },
         200 if ok else UNAVAILABLE,
         HEADERS,
     )
 
 
-def _look_at_database(held: Resources) -> int:
+def _look_at_database(held: Resources) -> list[str]:
     with held.pool.connection(timeout=PATIENCE_S) as conn:
         migrate.check(conn)
-        return workers.alive(conn, held.settings.heartbeat_timeout_s)
+        found = workers.states(conn, held.settings.heartbeat_timeout_s)
+    return [worker.state for worker in found]
 
 
 def _outcome(look: "Future[Any]", what: str) -> tuple[Any, str]:

@@ -70,14 +70,16 @@ def _worker(settings: Settings) -> None:
 
     with connect(settings.database(), "dpe-healthy") as conn:
         reason = workers.unhealthy(
-            conn, socket.gethostname(), progress_possible=_broker_answers(settings)
+            conn,
+            socket.gethostname(),
+            settings.heartbeat_timeout_s,
+            progress_possible=_broker_answers(settings),
         )
     if reason:
         raise DpeError(f"worker is not healthy: {reason}")
 
 
 def _broker_answers(settings: Settings) -> bool:
-    """Without a broker nobody can take a job: no reason to call a worker unhealthy (F18)."""
     from redis import Redis, RedisError  # noqa: PLC0415 -- only this check needs it
 
     client = Redis.from_url(settings.broker(), socket_timeout=1, socket_connect_timeout=1)

@@ -27,7 +27,13 @@ def test_ready_counts_the_workers_that_live(
 ) -> None:
     answer = app.test_client().get("/ready")
     assert answer.status_code == 200
-    assert answer.json == {"status": "ok", "database": "ok", "broker": "ok", "workers": 1}
+    assert answer.json == {
+        "status": "ok",
+        "database": "ok",
+        "broker": "ok",
+        "workers": 1,
+        "stuck": 0,
+    }
     conn.execute("UPDATE dpe.workers SET beat_at = now() - interval '1 hour'")
     assert app.test_client().get("/ready").json["workers"] == 0
 

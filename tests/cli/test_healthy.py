@@ -42,16 +42,16 @@ def worker(conn: psycopg.Connection) -> uuid.UUID:
 
 def test_liveness_is_progress(conn: psycopg.Connection, worker: uuid.UUID) -> None:
     old = "now() - interval '1 minute'"
-    assert workers.unhealthy(conn, HOST) is None
+    assert workers.unhealthy(conn, HOST, 15) is None
     conn.execute(f"UPDATE dpe.workers SET progress_at = {old}, started_at = {old}".encode())
-    assert workers.unhealthy(conn, HOST) is None  # it has nothing to do
+    assert workers.unhealthy(conn, HOST, 15) is None  # it has nothing to do
     conn.execute(
         "INSERT INTO dpe.jobs (execution_id, action_id, version, name, status, event_type,"
         f" published_at) VALUES (gen_random_uuid(), 'a', 1, 'a', 'QUEUED', 'api', {old})".encode()
     )
-    assert "jobs wait" in (workers.unhealthy(conn, HOST) or "")
-    assert workers.unhealthy(conn, HOST, progress_possible=False) is None
+    assert "jobs wait" in (workers.unhealthy(conn, HOST, 15) or "")
+    assert workers.unhealthy(conn, HOST, 15, progress_possible=False) is None
     conn.execute(f"UPDATE dpe.workers SET beat_at = {old}".encode())
-    assert "no" in (workers.unhealthy(conn, HOST) or "")
-    assert "has given a sign" in (workers.unhealthy(conn, HOST) or "")
-    assert "none on elsewhere" in (workers.unhealthy(conn, "elsewhere") or "")
+    assert "no" in (workers.unhealthy(conn, HOST, 15) or "")
+    assert "has given a sign" in (workers.unhealthy(conn, HOST, 15) or "")
+    assert "none on elsewhere" in (workers.unhealthy(conn, "elsewhere", 15) or "")

@@ -38,7 +38,9 @@ def test_ps_lists_the_roles_and_the_workers_children(shell: Shell) -> None:
     assert roles.count("worker child") == 2
     assert all(psutil.pid_exists(process["pid"]) for process in found)
     assert all(process["since"].startswith("20") for process in found)
-    assert "ROLE" in shell.ok("ps").out
+    (worker,) = [process for process in found if process["role"] == "worker"]
+    assert (worker["state"], worker["running"]) == ("idle", 0)
+    assert "LAST PROGRESS" in shell.ok("ps").out
 
 
 def test_migrate_has_nothing_left_to_do(shell: Shell) -> None:

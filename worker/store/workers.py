@@ -1,8 +1,11 @@
 """The workers: who is there, since when, and when each last gave a sign and made progress."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import psycopg
+from psycopg.rows import class_row
 
 
 def register(conn: psycopg.Connection, worker_id: UUID, host: str, pid: int, children: int) -> None:
@@ -38,15 +41,6 @@ def forget_dead(conn: psycopg.Connection, silent_s: float) -> int:
     ).rowcount
 
 
-def alive(conn: psycopg.Connection, silent_s: float) -> int:
-    """How many workers gave a sign within the last `silent_s` seconds."""
-    row = conn.execute(
-        "SELECT count(*) FROM dpe.workers WHERE beat_at > now() - %s * interval '1 second'",
-        [silent_s],
-    ).fetchone()
-    return row[0] if row else 0
-
-
 def take_watch(conn: psycopg.Connection, interval_s: float) -> bool:
     """Whether this caller keeps the watch this time: one in all of them, once an interval.
 
@@ -64,30 +58,58 @@ def take_watch(conn: psycopg.Connection, interval_s: float) -> bool:
     )
 
 
-SILENT_S = 15.0
-STUCK_S = 30.0
+STUCK_S = 15.0  # longer than a supervisor takes to replace a child that takes nothing
 
 
-def unhealthy(conn: psycopg.Connection, host: str, *, progress_possible: bool = True) -> str | None:
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """One worker, as its row and its jobs say.
+
+    `state`: "silent" (gave no sign), "stuck" (liveness is progress: it gives signs, and takes
+    nothing though jobs have waited for long), "busy" (runs a job), "idle".
+    """
+
+    host: str
+    pid: int
+    children: int
+    running: int  # jobs
+    started_at: datetime
+    beat_at: datetime
+    progress_at: datetime  # when one of its children last claimed or ended a job
+    state: str
+
+
+def states(conn: psycopg.Connection, silent_s: float, host: str | None = None) -> list[WorkerState]:
+    """All known workers, or those of one host; who gave no sign for `silent_s` is silent."""
+    with conn.cursor(row_factory=class_row(WorkerState)) as cursor:
+        return cursor.execute(
+            """
+            SELECT host, pid, children, running, started_at, beat_at, progress_at, CASE
+                WHEN beat_at < now() - %(silent)s * interval '1 second' THEN 'silent'
+                WHEN running > 0 THEN 'busy'
+                WHEN greatest(progress_at, started_at) < now() - %(stuck)s * interval '1 second'
+                     AND EXISTS (SELECT FROM dpe.jobs WHERE status = 'QUEUED'
+                                 AND published_at < now() - %(stuck)s * interval '1 second')
+                THEN 'stuck' ELSE 'idle' END AS state
+            FROM dpe.workers w, LATERAL (
+              SELECT count(*)::int AS running FROM dpe.jobs
+              WHERE status = 'PROCESSING' AND worker_id = w.id) r
+            WHERE host = coalesce(%(host)s, host) ORDER BY started_at, pid
+            """,
+            {"silent": silent_s, "stuck": STUCK_S, "host": host},
+        ).fetchall()
+
+
+def unhealthy(
+    conn: psycopg.Connection, host: str, silent_s: float, *, progress_possible: bool = True
+) -> str | None:
     """Why no worker of this host can be called healthy; None: one is.
 
-    Liveness is progress: a worker that gives signs, and takes nothing while jobs have waited for
-    long, is not healthy.  One that has nothing to do is, and one that can't (`progress_possible`).
+    One that can't take anything (`progress_possible`: there is a broker) is (F18).
     """
-    row = conn.execute(
-        """
-        SELECT count(*), count(*) FILTER (
-          WHERE NOT %(possible)s OR progress_at > now() - %(stuck)s * interval '1 second'
-             OR started_at > now() - %(stuck)s * interval '1 second'
-             OR NOT EXISTS (SELECT FROM dpe.jobs WHERE status = 'QUEUED'
-                            AND published_at < now() - %(stuck)s * interval '1 second')
-             OR EXISTS (SELECT FROM dpe.jobs WHERE status = 'PROCESSING' AND worker_id = w.id))
-        FROM dpe.workers w
-        WHERE host = %(host)s AND beat_at > now() - %(silent)s * interval '1 second'
-        """,
-        {"host": host, "silent": SILENT_S, "stuck": STUCK_S, "possible": progress_possible},
-    ).fetchone()
-    giving_signs, working = row or (0, 0)
-    if not giving_signs:
-        return f"none on {host} has given a sign in the last {SILENT_S:g} s"
-    return None if working else f"jobs wait, and for {STUCK_S:g} s none on {host} has taken one"
+    found = {worker.state for worker in states(conn, silent_s, host)} - {"silent"}
+    if not found:
+        return f"none on {host} has given a sign in the last {silent_s:g} s"
+    if found == {"stuck"} and progress_possible:
+        return f"jobs wait, and for {STUCK_S:g} s none on {host} has taken one"
+    return None
