@@ -239,7 +239,9 @@ def _take_back(conn: psycopg.Connection, which: str, values: dict[str, Any]) -> 
         taken AS (
           UPDATE dpe.jobs j
           SET losses = losses + CASE WHEN %(max)s::int IS NULL THEN 0 ELSE 1 END,
-              worker_id = NULL, pid = NULL, published_at = NULL, due_at = now(), deadline = NULL,
+              worker_id = NULL, pid = NULL, published_at = NULL, deadline = NULL,
+              due_at = now() + CASE WHEN losses = 0 OR %(max)s::int IS NULL THEN 0
+                ELSE {LOSS_PAUSE_S} * 2 ^ (losses - 1) END * interval '1 second',
               status = CASE WHEN losses + 1 >= %(max)s THEN 'FAILED' ELSE 'SUBMITTED' END,
               ended_at = CASE WHEN losses + 1 >= %(max)s THEN now() END,
               error = CASE WHEN losses + 1 >= %(max)s THEN json_build_object(
@@ -277,6 +279,10 @@ def end_late(conn: psycopg.Connection) -> int:
         """
     ).rowcount
 
+
+# The first loss is the process' fault, the next ones may be the job's: it must not end one process
+# after the other as fast as they come.
+LOSS_PAUSE_S = 0.5
 
 # Parts are numbered from 1 by the process that runs the job; this one stands after all of them.
 LAST_PART = 1_000_000_000
