@@ -6,10 +6,11 @@ API's address, never through a proxy of the environment: the API is a machine of
 
 import json
 import os
+import shutil
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from app.stack_file import environment
 from worker.errors import DpeError, SettingError, Unauthenticated
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from http.client import HTTPConnection
 
 TIMEOUT_S = 40.0  # longer than the longest `?wait=`
+DOWNLOAD_TIMEOUT_S = 600.0  # until the next bytes: a large table is looked through before
 LONGEST_WAIT_S = 30
 STATUS_UNAUTHENTICATED = 401
 STATUS_ERRORS = 400
@@ -127,25 +129,42 @@ class Client:
                 self._token = None
         raise AssertionError  # the second turn returned or raised
 
+    def download(self, path: str, sink: BinaryIO, **query: Any) -> None:
+        """GET into a file as it comes; raises as `call` does, and where it breaks off."""
+        pairs = {name: value for name, value in query.items() if value is not None}
+        target = path + ("?" + urllib.parse.urlencode(pairs) if pairs else "")
+        headers = {"Authorization": f"Bearer {self.token()}"}
+        answer = self._send("GET", target, None, headers, sink)
+        if answer.status >= STATUS_ERRORS:
+            raise self._refusal(answer, "GET", target)
+
     def _checked(
         self, method: str, target: str, body: bytes | None, headers: dict[str, str]
     ) -> Answer:
         answer = self._send(method, target, body, headers)
         if answer.status < STATUS_ERRORS:
             return answer
+        raise self._refusal(answer, method, target)
+
+    def _refusal(self, answer: Answer, method: str, target: str) -> Refused:
         told = answer.data if isinstance(answer.data, dict) else {}
         words = next(
             (told[k] for k in ("detail", "error", "warning", "message", "title") if told.get(k)),
             f"{self.url} answered {answer.status} to {method} {target.partition('?')[0]}",
         )
-        raise Refused(answer.status, str(words), str(told.get("hint") or ""))
+        return Refused(answer.status, str(words), str(told.get("hint") or ""))
 
     def _send(
-        self, method: str, target: str, body: bytes | None, headers: dict[str, str]
+        self,
+        method: str,
+        target: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        sink: BinaryIO | None = None,
     ) -> Answer:
         from http.client import HTTPException  # noqa: PLC0415 -- start-up time
 
-        connection = self._connection()
+        connection = self._connection(TIMEOUT_S if sink is None else DOWNLOAD_TIMEOUT_S)
         try:
             connection.request(
                 method,
@@ -154,6 +173,8 @@ class Client:
                 {"Content-Type": "application/json", "Accept": "application/json", **headers},
             )
             response = connection.getresponse()
+            if sink is not None and response.status < STATUS_ERRORS:
+                shutil.copyfileobj(response, sink)
             text = response.read()
         except (OSError, HTTPException) as error:
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -169,8 +190,8 @@ class Client:
         names = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, names, data)
 
-    def _connection(self) -> "HTTPConnection":
+    def _connection(self, timeout_s: float) -> "HTTPConnection":
         from http.client import HTTPConnection, HTTPSConnection  # noqa: PLC0415
 
         kind = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
-        return kind(self._parts.hostname or "", self._parts.port, timeout=TIMEOUT_S)
+        return kind(self._parts.hostname or "", self._parts.port, timeout=timeout_s)

@@ -37,6 +37,11 @@ def count(name: str, default: int, most: int) -> int:
     return int(text)
 
 
+def flag(name: str) -> bool:
+    """A yes (true, 1, yes) or a no (false, 0, no); no without."""
+    return choice(name, "false", ("true", "1", "yes", "false", "0", "no")) in {"true", "1", "yes"}
+
+
 def choice(name: str, default: str, known: Iterable[str]) -> str:
     """One of the known words, in any case."""
     text = request.args.get(name, default).lower()

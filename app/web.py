@@ -2,7 +2,19 @@
 
 from flask import Flask
 
-from app import actions, errors, health, jobs, keys, login, resources, starts, tables, workflows
+from app import (
+    actions,
+    errors,
+    health,
+    jobs,
+    keys,
+    login,
+    resources,
+    starts,
+    table_rows,
+    tables,
+    workflows,
+)
 from app.answers import Orjson
 from worker.settings import Settings
 
@@ -16,7 +28,7 @@ def build(settings: Settings) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     resources.hold(app, settings)
-    for subject in (starts, jobs, actions, workflows, tables, login, keys, health):
+    for subject in (starts, jobs, actions, workflows, tables, table_rows, login, keys, health):
         app.register_blueprint(subject.routes)
     errors.register(app)
     return app
