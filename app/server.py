@@ -1,5 +1,6 @@
 """`dpe api`: the application under gunicorn, a few processes with many threads each."""
 
+import gc
 import logging
 import os
 import sys
@@ -127,4 +128,6 @@ def main(settings: Settings) -> None:
         raise
     except psycopg.OperationalError as error:
         logger.warning("the database does not answer yet: %s", error)
+    gc.collect()
+    gc.freeze()  # what is loaded now stays shared with the processes that answer
     Api(settings).run()

@@ -26,7 +26,7 @@ from redis import RedisError
 
 from worker import broker, logs
 from worker.child import Child
-from worker.consume import consume, hostname
+from worker.consume import consume, hostname, load_before_fork
 from worker.heartbeat import HEARTBEAT_INTERVAL_S, beat_for_busy
 from worker.settings import Settings
 from worker.slots import Slots
@@ -87,6 +87,7 @@ class Supervisor:
     def serve(self) -> None:
         """The loop: reap, fork, beat, look after the claims, keep the watch."""
         wake = self._wake_on_signals()
+        load_before_fork()
         gc.collect()
         gc.freeze()  # what is loaded now stays shared with the children
         try:
