@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+from http.client import HTTPConnection, IncompleteRead
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pyarrow.parquet as pq
@@ -80,6 +82,27 @@ def test_rows_are_exported_whole_or_not_at_all(shell: Shell, tmp_path: Path) -> 
     assert sorted(found["id"].to_pylist()) == [2, 9007199254740993]
     assert "not found" in shell.fails("table", "export", "data_shop.no", "--out", tmp_path / "no")
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".json"] == ["till.parquet"]
+
+
+def test_an_export_that_breaks_off_is_seen_as_broken(shell: Shell, till: Any) -> None:
+    # More than fits into all buffers between, so that it is under way when it is ended.
+    till.execute("CREATE TABLE data_shop.large AS SELECT repeat('x', 1000) FROM"
+                 " generate_series(1, 100000)")  # fmt: skip
+    token = shell.ok("token").out.strip()
+    address = urlsplit(shell.ok("env", "--json").data["DPE_URL"])
+    connection = HTTPConnection(address.hostname or "", address.port, timeout=20)
+    connection.request("GET", f"/dwh/v4/tables/data_shop/large/export?token={token}")
+    answer = connection.getresponse()
+    assert (answer.status, len(answer.read(1000))) == (200, 1000)
+    ended = till.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'dpe-export'"
+    ).fetchall()
+    assert ended == [(True,)]
+    with pytest.raises(IncompleteRead):
+        answer.read()
+    connection.close()
+    assert len(shell.ok("table", "export", "data_shop.large", "--limit", "2").out) == 2009
 
 
 def test_a_table_of_others_is_taken_over(shell: Shell, till: Any, file: Path) -> None:
