@@ -10,13 +10,24 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 MAX_LOG_BYTES = 20_000_000  # then a start begins a new log, and keeps the old one as `.old`
 LOG_TAIL_BYTES = 2000
 LOG_TAIL_LINES = 4
 POLL_S = 0.02
 PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+class Process(Protocol):
+    """What is asked of a running process, by `subprocess.Popen` and others."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+    def kill(self) -> None: ...
 
 
 class Child:
@@ -30,7 +41,7 @@ class Child:
         self.role = role
         self.log = log
         self.since = datetime.now(UTC)
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
 
     @property
     def pid(self) -> int | None:

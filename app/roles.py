@@ -8,8 +8,9 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from errno import EADDRINUSE
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ import psutil
 
 from app import stack_file
 from app.child import Child, wait_for
+from app.forked import fork
 from worker.errors import DpeError
 from worker.settings import Settings
 
 ROLES = {"api", "worker", "flower"}
+SHARED = ("app.server", "worker.broker")  # what several roles load: here once for all of them
 ANSWER_TIMEOUT_S = 2.0
 LEFTOVER_TIMEOUT_S = 3.0
 NOTED_WITHIN_S = 5.0  # of the start that the kernel knows
@@ -44,9 +47,27 @@ class Role(Child):
 
     def launch(self) -> None:
         """Start it and don't wait."""
+        if sys.platform == "linux":  # elsewhere a library may not bear a fork
+            self._fork()
+            return
         # -P: modules of the folder that `dpe up` was typed in must not pass for the engine's own.
         command = [sys.executable, "-P", "-m", "app.cli", self.role]
         self.spawn(command, self._environ, when_orphaned=self.when_orphaned)
+
+    def _fork(self) -> None:
+        for name in SHARED:
+            with contextlib.suppress(Exception):  # the role will fail to load it, and say so
+                import_module(name)
+        from app.cli import main  # noqa: PLC0415
+
+        def run() -> None:
+            sys.argv = ["dpe", self.role]
+            main()
+
+        with self._open_log() as log:
+            self.since = datetime.now(UTC)
+            title = f"dpe {self.role}"
+            self.process = fork(run, title, self._environ, log.fileno(), self.when_orphaned)
 
 
 def is_ready(settings: Settings) -> bool:

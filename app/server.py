@@ -84,6 +84,7 @@ class Api(BaseApplication):
         values = {
             "bind": f"[{settings.host}]:{settings.port}" if ":" in settings.host
                     else f"{settings.host}:{settings.port}",
+            "proc_name": "dpe api",
             "workers": settings.api_processes,
             "threads": settings.api_threads,
             "worker_class": Worker,

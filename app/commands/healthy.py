@@ -1,5 +1,6 @@
 """`dpe healthy`: whether a role does its work, for the health checks of containers and units."""
 
+import re
 import socket
 
 import click
@@ -40,8 +41,9 @@ def _running() -> list[str]:
 
 
 def _is_role(words: list[str], role: str) -> bool:
-    at = next((at for at, word in enumerate(words) if word.endswith(("/dpe", "app.cli"))), None)
-    return at is not None and words[at + 1 : at + 2] == [role]
+    # As typed (`…/python …/bin/dpe api`), or by its title (`gunicorn: master [dpe api]`).
+    typed = rf"(^|[\[/ ])(dpe|app\.cli) {role}([\] ]|$)"
+    return re.search(typed, " ".join(words).strip()) is not None
 
 
 def _api(settings: Settings) -> None:
