@@ -8,6 +8,7 @@ import pytest
 from tests.lakehouse.rows import Pad, found, refusal, write
 from worker.lakehouse import bulk_insert, connect
 from worker.store.claims import Claim
+from worker.store.retry import is_outage
 
 REFUSED = [
     ("id", "one", "bigint"),
@@ -99,3 +100,9 @@ def test_rows_without_columns_are_refused(job: Claim, table: str) -> None:
     _, error = bulk_insert(connect("dwh/data_prim/"), table, pd.DataFrame(index=range(3)))
     assert error is not None
     assert "no columns" in error
+
+
+def test_an_error_that_is_its_own_cause_is_looked_at_once() -> None:
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    assert not is_outage(first)

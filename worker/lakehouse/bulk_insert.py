@@ -84,11 +84,13 @@ def write(dataset: str, table: str, data: Any, *, upsert: bool) -> Counts:
             # The table may have changed since its layout was read.
             fresh = layout(conn, dataset, table, fresh=True)
             if fresh == known:
-                raise explained(conn, fresh, rows, error) from error
+                found = explained(conn, fresh, rows, error)
+                raise found from None if found is error else error
         try:
             return _write(conn, fresh, rows, upsert)
         except (DatasetError, psycopg.Error) as error:
-            raise explained(conn, fresh, rows, error) from error
+            found = explained(conn, fresh, rows, error)
+            raise found from None if found is error else error
 
 
 def _write(conn: psycopg.Connection, layout: Layout, rows: Source, upsert: bool) -> Counts:

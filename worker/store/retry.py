@@ -71,9 +71,11 @@ class Retry:
 
 def is_outage(error: BaseException | None) -> bool:
     """Whether an error, or what it was raised from, says that Postgres lacks what it needs."""
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
         if (getattr(error, "sqlstate", None) or "").startswith(OUTAGES):
             return True
+        seen.add(id(error))  # an error may be its own cause: a handler's `raise error from error`
         error = error.__cause__ or error.__context__
     return False
 
