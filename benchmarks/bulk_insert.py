@@ -57,6 +57,23 @@ def measure(conn: psycopg.Connection, url: str, folder: Path, rounds: int) -> No
     small(conn, "PRIMARY KEY", rounds * 200)
 
 
+def figures(url: str, folder: Path, rounds: int) -> dict[str, list[float]]:
+    """The ratios that `make bench` shows, by name: one a round."""
+    with database.connect(url, "benchmark", autocommit=False) as conn:
+        conn.execute("CREATE SCHEMA IF NOT EXISTS data_prim")
+        conn.commit()
+        claims.running = claims.Claim(uuid4(), 1, "0" * 24, 1, "benchmark", None, "api", 0, conn)
+        rows, row_mb = large(conn, url, folder, rounds, "1 M x 4", mixed(1_000_000))
+        numbers, number_mb = large(conn, url, folder, rounds, "500 k x 20", floats(500_000))
+        five = small(conn, "", rounds * 200)
+    return {
+        "1 M x 4 columns": rows,
+        "500 k x 20 floats": numbers,
+        "extra memory, MB": [row_mb, number_mb],
+        "5 rows": five,
+    }
+
+
 def mixed(rows: int) -> tuple[str, pd.DataFrame]:
     ids = np.arange(rows)
     frame = pd.DataFrame(
@@ -96,7 +113,7 @@ def large(
     rounds: int,
     title: str,
     data: tuple[str, pd.DataFrame],
-) -> None:
+) -> tuple[list[float], float]:
     columns, frame = data
     file = folder / "rows.csv"
     frame.to_csv(file, index=False)
@@ -127,9 +144,11 @@ def large(
     extra_mb = extra_memory_mb(lambda: emptied(ours))
     pairs = [(emptied(psql), emptied(ours)) for _ in range(rounds)]
     file.unlink()
-    show(title, [copy / own for copy, own in pairs], "x the speed of psql \\copy")
+    ratios = [copy / own for copy, own in pairs]
+    show(title, ratios, "x the speed of psql \\copy")
     show("  seconds", [own for _, own in pairs], f"(psql {spread([c for c, _ in pairs])})")
     print(f"  extra memory: {extra_mb:.0f} MB")
+    return ratios, extra_mb
 
 
 def psql_program() -> str:
@@ -154,7 +173,7 @@ def extra_memory_mb(what: Callable[[], object]) -> float:
     return (peak - before) / 1e6
 
 
-def small(conn: psycopg.Connection, key: str, rounds: int) -> None:
+def small(conn: psycopg.Connection, key: str, rounds: int) -> list[float]:
     conn.execute(
         "DROP TABLE IF EXISTS data_prim.t; CREATE TABLE data_prim.t"
         f" (event_id numeric {key}, event_name text, event_content text, date date)".encode()
@@ -184,7 +203,8 @@ def small(conn: psycopg.Connection, key: str, rounds: int) -> None:
         _, error = bulk_insert(dataset, "t", frame)
         assert error is None, error
 
-    compare(conn, "5 rows, upserted" if key else "5 rows, appended", plain, ours, rounds)
+    title = "5 rows, upserted" if key else "5 rows, appended"
+    return compare(conn, title, plain, ours, rounds)
 
 
 def compare(
@@ -193,7 +213,7 @@ def compare(
     plain: Callable[[], None],
     ours: Callable[[], None],
     rounds: int,
-) -> None:
+) -> list[float]:
     def timed(what: Callable[[], None]) -> tuple[float, float]:
         conn.execute("SELECT 1")  # the transaction has begun, as it has in a job
         began, began_cpu = time.perf_counter(), time.process_time()
@@ -218,6 +238,7 @@ def compare(
         [middle(b, 1, 1) * 1e6 for b in batches],
         f"(psycopg {spread([middle(b, 0, 1) * 1e6 for b in batches])})",
     )
+    return ratios
 
 
 def middle(pairs: list[Pair], side: int, of: int) -> float:

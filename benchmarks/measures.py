@@ -1,0 +1,170 @@
+"""The measures: each takes a running side, or starts what it needs, and gives plain numbers."""
+
+import http.client
+import statistics
+import threading
+import time
+from collections.abc import Sequence
+
+import psycopg
+
+from benchmarks.load import ROWS, load, send
+from benchmarks.sides import PORTS, Product, Side, call, rows_written, wait_for
+
+STARTS, DRAIN_TIMEOUT_S = 5_000, 120.0
+LATENCIES = 200
+POLLED_RATE = 500.0  # starts a second beside the polls
+FINISHED = 1_000_000
+
+
+def both(side: Side, conn: psycopg.Connection, starts: int = STARTS) -> dict[str, float]:
+    """What the product and the baseline are compared by; each measure begins with idle systems."""
+    for _ in range(30):
+        latency_s(side)
+    time.sleep(1.5)
+    memory = side.pss_bytes() / 1e6
+    seen = [latency_s(side) for _ in range(LATENCIES)]
+    waited = seen
+    if side.name == "product":
+        waited = [latency_s(side, wait=True) for _ in range(LATENCIES)]
+    before_s = side.cpu_s()
+    jobs = jobs_per_s(side, conn, starts)
+    cpu_ms = (side.cpu_s() - before_s) / starts * 1000
+    accepted = load("POST", side.start_url, side.headers, 64, 4, ROWS).per_s
+    drain(conn)
+    return {
+        "jobs/s, 16 connections": jobs,
+        "starts accepted/s, 64 connections": accepted,
+        "idle start to success seen, p50": percentile(seen, 50),
+        "idle start to success seen, p99": percentile(seen, 99),
+        "the same with ?wait, p50": percentile(waited, 50),
+        "the same with ?wait, p99": percentile(waited, 99),
+        "processor time of a job": cpu_ms,
+        "idle memory (PSS)": memory,
+    }
+
+
+def latency_s(side: Side, *, wait: bool = False) -> float:
+    """Seconds from a start to its SUCCESS seen, polling as quickly as it answers."""
+    began = time.perf_counter()
+    started = side.start(ROWS, "?wait=20" if wait else "")
+    if not wait:
+        url = side.status_url(started)
+        while call("GET", url, side.headers)["status"] != "SUCCESS":
+            time.sleep(0.0005)
+    return time.perf_counter() - began
+
+
+def jobs_per_s(side: Side, conn: psycopg.Connection, starts: int) -> float:
+    """Jobs a second, from the first of `starts` calls until all their rows stand in Postgres."""
+    conn.execute("TRUNCATE data_prim.event_archive")
+    began = time.monotonic()
+    send(side.start_url, side.headers, 16, starts)
+    until_written(conn, starts)
+    return starts / (time.monotonic() - began)
+
+
+def until_written(conn: psycopg.Connection, starts: int) -> None:
+    """Wait until the rows of all starts stand there, each once; else RuntimeError."""
+    until = time.monotonic() + DRAIN_TIMEOUT_S
+    while (found := rows_written(conn)) < starts * 5:
+        if time.monotonic() > until:
+            raise RuntimeError(f"{starts * 5 - found} rows are missing")
+        time.sleep(0.01)
+    row = conn.execute(
+        "SELECT count(*), count(DISTINCT order_id) FROM data_prim.event_archive"
+    ).fetchone()
+    if row != (starts * 5, starts * 5):
+        raise RuntimeError(f"(rows, different ones) for {starts} starts: {row}")
+
+
+def drain(conn: psycopg.Connection) -> None:
+    """Wait until nothing is written any more."""
+    last = -1
+    while (now := rows_written(conn)) != last:
+        last = now
+        time.sleep(1.0)
+
+
+def scaling(product: Product, conn: psycopg.Connection, children: int, starts: int) -> float:
+    """Jobs a second that a worker with so many children does, of jobs that wait already."""
+    conn.execute("TRUNCATE data_prim.event_archive")
+    with product.process("api") as api:
+        wait_for(product.answers, api)
+        send(product.start_url, product.headers(), 16, starts)
+    with product.process("worker", DPE_WORKERS=str(children)):
+        while not (first := rows_written(conn) // 5):
+            time.sleep(0.005)
+        began = time.monotonic()
+        until_written(conn, starts)
+        return (starts - first) / (time.monotonic() - began)
+
+
+def polls(side: Side) -> tuple[float, float, float]:
+    """Status polls a second and their p99 (ms) beside 500 jobs a second; starts' rate, of 1."""
+    url = side.status_url(side.start(ROWS, "?wait=20"))
+    over, sent = threading.Event(), [0] * 8
+
+    def start_steadily(at: int) -> None:
+        host, path = side.start_url.removeprefix("http://").split("/", 1)
+        conn = http.client.HTTPConnection(host, timeout=30)
+        next_at = time.monotonic() + at / POLLED_RATE
+        while not over.wait(max(0.0, next_at - time.monotonic())):
+            conn.request("POST", f"/{path}", ROWS, side.headers)
+            conn.getresponse().read()
+            sent[at] += 1
+            next_at += len(sent) / POLLED_RATE
+        conn.close()
+
+    threads = [threading.Thread(target=start_steadily, args=(at,)) for at in range(len(sent))]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    before, began = sum(sent), time.monotonic()
+    answered = load("GET", url, side.headers, 16, 4)
+    rate = (sum(sent) - before) / (time.monotonic() - began)
+    over.set()
+    for thread in threads:
+        thread.join()
+    return answered.per_s, answered.p99_ms, rate / POLLED_RATE
+
+
+def first_success_s(product: Product) -> float:
+    """Seconds from `dpe up` to the first SUCCESS; all that it needs is there already."""
+    with product.up() as side:
+        pass
+    began = time.monotonic()
+    with product.process("up") as up:
+        wait_for(product.answers, up)
+        side.start(ROWS, "?wait=20")
+        return time.monotonic() - began
+
+
+def finish_many(conn: psycopg.Connection, count: int = FINISHED) -> None:
+    """Put so many finished jobs into the record."""
+    conn.execute(
+        """
+        INSERT INTO dpe.jobs (execution_id, action_id, version, name, status, attempt, event,
+                              event_type, submitted_at, published_at, started_at, ended_at)
+        SELECT gen_random_uuid(), 'dec0de000000000000000001', 1, 'Archive', 'SUCCESS', 1, '[]',
+               'api', at, at, at, at
+        FROM (SELECT now() - n * interval '1 second' AS at FROM generate_series(1, %s) n) t
+        """,
+        [count],
+    )
+    conn.execute("ANALYZE dpe.jobs")
+
+
+def list_p99_s(side: Side, calls: int = 300) -> float:
+    """The list route's p99, one caller, pages of 100."""
+    url = f"http://127.0.0.1:{PORTS['product']}/dpe/v3/jobs?order=desc&limit=100"
+    times = []
+    for _ in range(calls):
+        began = time.perf_counter()
+        call("GET", url, side.headers)
+        times.append(time.perf_counter() - began)
+    return percentile(times, 99)
+
+
+def percentile(values: Sequence[float], of: int) -> float:
+    return statistics.quantiles(values, n=100, method="inclusive")[of - 1]
