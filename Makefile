@@ -32,7 +32,7 @@ faults: $(VENV)/.installed-dev  ## 10,000 jobs under 100 faults, then an indepen
 	@$(FAULTS) --seeds $(SEEDS)
 
 soak: $(VENV)/.installed-dev  ## The same for as long as you like (SECONDS=)
-	@$(FAULTS) --seconds $(SECONDS)
+	@$(FAULTS) --seconds $(SECONDS) --jobs 1 --faults 1
 
 lint: $(VENV)/.installed-dev  ## Check format, style, types and who imports whom
 	@$(VENV)/bin/ruff format --check --quiet . || { echo 'mend it: $(VENV)/bin/ruff format .' >&2; exit 1; }
