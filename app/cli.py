@@ -13,6 +13,7 @@ import click
 
 from app import terminal
 from app.commands.action import action
+from app.commands.dataset import dataset
 from app.commands.healthy import healthy
 from app.commands.job import job
 from app.commands.key import key, token
@@ -44,7 +45,7 @@ def dpe(traceback: bool) -> None:
     """
 
 
-for command in (table, action, key, token, start, job, healthy):
+for command in (dataset, table, action, key, token, start, job, healthy):
     dpe.add_command(command)
 
 

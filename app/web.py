@@ -4,6 +4,7 @@ from flask import Flask
 
 from app import (
     actions,
+    datasets,
     errors,
     health,
     jobs,
@@ -28,7 +29,18 @@ def build(settings: Settings) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     resources.hold(app, settings)
-    for subject in (starts, jobs, actions, workflows, tables, table_rows, login, keys, health):
+    for subject in (
+        starts,
+        jobs,
+        actions,
+        workflows,
+        tables,
+        table_rows,
+        datasets,
+        login,
+        keys,
+        health,
+    ):
         app.register_blueprint(subject.routes)
     errors.register(app)
     return app

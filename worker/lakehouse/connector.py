@@ -23,13 +23,15 @@ from worker.lakehouse.columns import (
     tables,
     texts,
 )
-from worker.lakehouse.datasets import dataset_at
+from worker.lakehouse.datasets import dataset_at, dialect, known_datasets
 from worker.lakehouse.frames import returned
 from worker.lakehouse.refusal import said
 from worker.lakehouse.statements import Statements
 from worker.lakehouse.transaction import check_quoting, literal, running_job, turn, undo
+from worker.store.datasets import TRINO
 
 RETURN_TYPES = ("dataframe", "cursor", "dict")
+MAX_SHOWN_SQL = 500  # characters of a translated statement in an error
 
 
 def connect(path: str = "dwh/default_dataset/") -> "Connector":
@@ -64,8 +66,25 @@ class Connector:
         `limit` of them (-1: all).  Of INSERT, UPDATE, DELETE and MERGE it is the affected count:
         a frame whose `iloc[0, 0]` has it.  Of several statements it is the last one's.
         Raises DatasetError with Postgres' words; BEGIN, COMMIT and the like are refused.
+
+        Where the dataset's dialect is Trino, the SQL is Trino's: see `worker.lakehouse.trino`.
         """
-        return self._run(Statements(in_postgres_words(sql)), limit, return_type)
+        if dialect(self.dataset) != TRINO:
+            return self._run(sql, limit, return_type)
+        from worker.lakehouse.trino import translate  # noqa: PLC0415 -- 15 MB, of few workers' use
+
+        said = translate(sql, known_datasets())
+        try:
+            return self._run(Statements(said.text, said.answer), limit, return_type)
+        except DatasetError as error:
+            if isinstance(error.__cause__, psycopg.Error):
+                words = (
+                    said.text
+                    if len(said.text) <= MAX_SHOWN_SQL
+                    else said.text[:MAX_SHOWN_SQL] + "…"
+                )
+                error.hint = f"{error.hint}; in Postgres' words it was: {words}".removeprefix("; ")
+            raise
 
     def select(
         self,
@@ -182,7 +201,7 @@ class Connector:
         The savepoint goes first and by itself: a mistake of syntax fails the whole message that it
         stands in, and with no savepoint before it the whole job.
         """
-        query, wanted = statements.text, statements.count
+        query, wanted = statements.text, statements.answer
         paged = limit >= 0 and statements.pages
         if paged:
             # Postgres is asked for so many rows, instead of for all to leave most of them.
@@ -255,8 +274,3 @@ def _test(known: Layout, name: str, value: Any) -> str:
     if len(there) < len(found):
         tests.append(f"{column} IS NULL")
     return f"({' OR '.join(tests)})" if tests else "FALSE"
-
-
-def in_postgres_words(query: str) -> str:
-    """A handler's SQL in Postgres' dialect: the place where other dialects are translated."""
-    return query

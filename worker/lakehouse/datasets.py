@@ -1,13 +1,19 @@
-"""Which datasets there are, and which of them an address means."""
+"""Which datasets there are, which of them an address means, and what SQL they speak."""
+
+import time
 
 import psycopg
 
 from worker.errors import DatasetError
 from worker.lakehouse.transaction import running_job, turn
 from worker.settings import current_settings
+from worker.store import datasets as store
 
 # Datasets seen so far: one that was dropped since is noticed by its missing tables.
 _known: list[str] = []
+
+DIALECT_KEPT_S = 1.0  # so long after a change a process may go on with the one before
+_dialects: dict[str, tuple[str, float]] = {}  # with the time when it was read
 
 
 def dataset_at(path: str) -> str:
@@ -37,6 +43,25 @@ def dataset_at(path: str) -> str:
             "a dataset is there once a table of it is built: dpe table build FILE.json",
         )
     return found
+
+
+def known_datasets() -> tuple[str, ...]:
+    """Names of the datasets, as far as they have been looked at."""
+    if not _known:
+        with turn:
+            _known[:] = datasets(running_job().conn)
+    return tuple(_known)
+
+
+def dialect(dataset: str) -> str:
+    """What SQL the dataset speaks: `postgres` or `trino`."""
+    kept, read_at = _dialects.get(dataset, ("", 0.0))
+    now = time.monotonic()
+    if not kept or now - read_at > DIALECT_KEPT_S:
+        with turn:
+            kept = store.dialect(running_job().conn, dataset)
+        _dialects[dataset] = kept, now
+    return kept
 
 
 def datasets(conn: psycopg.Connection) -> list[str]:

@@ -37,17 +37,19 @@ _CHANGES_TABLES = {"CREATE", "ALTER", "DROP", "DO", "CALL", "IMPORT"}
 class Statements:
     """A handler's SQL, read as far as is needed to run it inside a job.
 
-    `text` is the SQL as it is to run, `count` the number of statements in it.  Raises DatasetError
+    `text` is the SQL as it is to run, `count` the number of statements in it, `answer` the number
+    (from 1) of the one whose result is given: the last one, unless it is said.  Raises DatasetError
     for SQL that would begin or end a transaction.
     """
 
-    def __init__(self, query: str) -> None:
+    def __init__(self, query: str, answer: int | None = None) -> None:
         self.text = query
         self.count = 1
         found = _FIRST_WORD.match(query)
         self._first = {found[1].upper()} if found else set[str]()
         if _SUSPICIOUS.search(query) or not self._first:
             self._read(query)
+        self.answer = answer or self.count
 
     @property
     def pages(self) -> bool:

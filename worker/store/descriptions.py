@@ -66,9 +66,7 @@ def describe(given: Any) -> TableDescription:
     """Check a description; raises Invalid naming the place."""
     if not isinstance(given, dict):
         raise Invalid("a table's description must be a JSON object")
-    dataset = _name(given.get("dataset"), '"dataset"')
-    if dataset in FORBIDDEN or dataset.startswith("pg_"):
-        raise Invalid(f"\"dataset\": {dataset!r} is a name of the engine's or of Postgres' own")
+    dataset = dataset_name(given.get("dataset"))
     name = _name(given.get("name"), '"name"')
     listed = given.get("attributes")
     if not isinstance(listed, list) or not listed:
@@ -88,6 +86,14 @@ def describe(given: Any) -> TableDescription:
         raise Invalid("the description has a NUL character in it, which Postgres can't hold")
     source = {field: value for field, value in given.items() if field not in ANSWERED}
     return TableDescription(dataset, name, text, attributes, key, indexes, source)
+
+
+def dataset_name(given: Any) -> str:
+    """A name that a dataset may have; raises Invalid."""
+    name = _name(given, '"dataset"')
+    if name in FORBIDDEN or name.startswith("pg_"):
+        raise Invalid(f"\"dataset\": {name!r} is a name of the engine's or of Postgres' own")
+    return name
 
 
 def _attribute(given: Any, at: int) -> Attribute:
