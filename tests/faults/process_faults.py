@@ -1,5 +1,6 @@
 """Faults of the product's processes: killed, frozen, ended, at chosen points of a job's path."""
 
+import contextlib
 import os
 import random
 import signal
@@ -186,7 +187,8 @@ def freeze(stack: Stack, rng: random.Random, name: str) -> Done | None:
     frozen = [psutil.Process(worker.pid), *worker.children()]
     at = time.time()
     for process in frozen:
-        process.suspend()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.suspend()
     with stack.database() as conn:
         victims = victims_of(conn, [process.pid for process in frozen])
     seconds = HEARTBEAT_TIMEOUT_S + rng.uniform(2, 5)
@@ -194,7 +196,7 @@ def freeze(stack: Stack, rng: random.Random, name: str) -> Done | None:
     def wake() -> None:
         stack.under_way.discard("frozen")
         for process in frozen:
-            if process.is_running():
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.resume()
 
     stack.under_way.add("frozen")
@@ -229,6 +231,6 @@ def api_process_frozen(stack: Stack, rng: random.Random) -> Done | None:
     child, at = rng.choice(children), time.time()
     child.suspend()
     stack.rest(rng.uniform(0.5, 2))
-    if child.is_running():
+    with contextlib.suppress(psutil.NoSuchProcess):
         child.resume()
     return done(at, healed=True)

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 
 from tests.faults import check, figures, process_faults, sabotage, server_faults
@@ -146,6 +147,8 @@ def _do_faults(
         name = first.pop() if first else choose(rng, names)
         try:
             one = FAULTS[name][1](stack, rng)
+        except psutil.NoSuchProcess:  # it ended by itself in between: another time
+            continue
         except NotHere as error:
             names.remove(name)
             report.not_here[name] = str(error)
