@@ -1,11 +1,12 @@
 """Group commit: the starts that arrive while a commit is under way share the next one.
 
 A start is answered after its own commit, always.  But a commit waits for the disk, and a statement
-for a round trip, whether for one start or for fifty: so whoever gets the turn takes all that wait.
+for a round trip, whether for one start or for fifty: so whoever has the turn takes all that wait,
+and gives the turn to the first of those that came meanwhile.
 """
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from psycopg_pool import ConnectionPool
 
@@ -16,6 +17,12 @@ MAX_STARTS = 256
 MAX_BYTES = 8_000_000  # of the events of one statement, beyond the first
 
 
+def _held() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
 @dataclass(slots=True, eq=False)
 class _Waiting:
     start: jobs.Start
@@ -23,6 +30,7 @@ class _Waiting:
     accepted: jobs.Accepted | None = None
     status: str = ""
     error: BaseException | None = None
+    told: threading.Lock = field(default_factory=_held)  # let go when done, or to take the turn
 
 
 class Intake:
@@ -32,7 +40,7 @@ class Intake:
         self._pool = pool
         self._handover = handover
         self._guard = threading.Lock()
-        self._turn = threading.Lock()
+        self._taken = False  # somebody has the turn
         self._waiting: list[_Waiting] = []
 
     def accept(self, start: jobs.Start) -> tuple[jobs.Accepted, str] | None:
@@ -43,13 +51,25 @@ class Intake:
         mine = _Waiting(start)
         with self._guard:
             self._waiting.append(mine)
-        while not mine.done:
-            with self._turn:
-                if not mine.done:
-                    self._commit(self._take())
+            my_turn, self._taken = not self._taken, True
+        if not my_turn:
+            mine.told.acquire()
+        if not mine.done:  # then it is the first of those that wait
+            taken = self._take()
+            try:
+                self._commit(taken)
+            finally:
+                self._pass_on(taken)
         if mine.error is not None:
             raise mine.error
         return None if mine.accepted is None else (mine.accepted, mine.status)
+
+    def _pass_on(self, done: list[_Waiting]) -> None:
+        with self._guard:
+            following = self._waiting[:1]
+            self._taken = bool(following)
+        for waiting in following + done[1:]:
+            waiting.told.release()
 
     def _take(self) -> list[_Waiting]:
         with self._guard:

@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import select
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from worker.settings import Settings
 from worker.store import migrate
 from worker.store.database import connect
 
+LINGER_MS = 20  # that a thread waits for the next request of its connection
 GRACE_S = 10  # for requests under way when the process is asked to end
 MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 -- gunicorn makes its file there with mkstemp
 WORDS = {400: "Bad Request", 414: "URI Too Long", 431: "Request Header Fields Too Large",
@@ -30,9 +32,30 @@ logger = logging.getLogger("app")
 
 
 class Worker(ThreadWorker):
-    """gunicorn's, but its errors are JSON, no address is logged (it may hold a token), and an end
-    is not held up by requests that wait for their jobs.
+    """gunicorn's, but a thread stays with its connection, errors are JSON, no address is logged (it
+    may hold a token), and an end is not held up by requests that wait for their jobs.
     """
+
+    def handle(self, conn: Any) -> Any:
+        """Answer a request, and those that follow on the same connection.
+
+        To give a connection back to the loop, and to be given it again, takes as long as a small
+        answer: so a thread that nobody else waits for keeps it for a moment.
+        """
+        kept = super().handle(conn)
+        while kept is True and self._more_comes(conn):
+            kept = super().handle(conn)
+        return kept
+
+    def _more_comes(self, conn: Any) -> bool:
+        others_wait = self.tpool is None or self.tpool._work_queue.qsize() > 0
+        if others_wait or not self.alive:
+            return False
+        if conn.parser.unreader.buf.getvalue():
+            return True
+        poll = select.poll()  # not select(), which knows no descriptor above 1023
+        poll.register(conn.sock, select.POLLIN)
+        return bool(poll.poll(LINGER_MS))
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Begin to end: take no more, and let those that wait answer now."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import psutil
@@ -108,6 +108,58 @@ def test_the_main_call_over_real_http(api: Api, token: str, action: Action, hand
     hand.run(answer["execution_id"])
     status, _, job = api.call("GET", f"{head['location']}?wait=5&token={token}")
     assert (status, job["status"]) == (200, "SUCCESS")
+
+
+def test_starts_that_share_a_commit_get_each_their_own_answer(
+    api: Api, token: str, action: Action, conn: psycopg.Connection
+) -> None:
+    answered: dict[str, str] = {}
+
+    def start(number: int) -> None:
+        for event in (f"[{number}, {at}]" for at in range(10)):
+            path = f"/dpe/v3/actions/{action.id}/start?token={token}"
+            status, _, answer = api.call("POST", path, event)
+            assert status == 202
+            answered[answer["execution_id"]] = event
+
+    callers = [Thread(target=start, args=(number,)) for number in range(12)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(30)
+    stored = conn.execute("SELECT execution_id::text, event FROM dpe.jobs").fetchall()
+    assert len(stored) == 120
+    assert dict(stored) == answered
+
+
+def test_a_busy_connection_gives_way_where_threads_are_few(
+    environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DPE_API_PROCESSES", "1")
+    monkeypatch.setenv("DPE_API_THREADS", "2")
+    serving = served(tmp_path, tmp_path / "api.log")
+    api, over = next(serving), Event()
+
+    def call_on_end() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=10)
+        while not over.is_set():
+            connection.request("GET", "/health")
+            connection.getresponse().read()
+        connection.close()
+
+    busy = [Thread(target=call_on_end) for _ in range(4)]
+    for caller in busy:
+        caller.start()
+    try:
+        for _ in range(20):
+            began = time.monotonic()
+            assert answers(api)
+            assert time.monotonic() - began < 2
+    finally:
+        over.set()
+        for caller in busy:
+            caller.join(10)
+        serving.close()
 
 
 def test_neither_pandas_nor_the_runner_is_loaded(api: Api) -> None:
