@@ -20,6 +20,7 @@ import psycopg
 import worker.lakehouse  # noqa: F401 -- pandas and all, once, before the fork: its memory is shared
 from worker.child import Child, this_process
 from worker.errors import ClaimLost, DpeError
+from worker.lakehouse import buckets
 from worker.load import Action, load, settings_of
 from worker.logs import NOTICE, JobLog
 from worker.store import claims
@@ -90,8 +91,10 @@ def _attempt(this: Child, job: claims.Claim) -> End:
             encoded = _encoded(result, log)
             log.add(NOTICE, "dpe", _end_line(job, began))
             claims.succeed(job, encoded, log.last_part())
+            buckets.land(record, job)
             return End("SUCCESS")
         except ClaimLost:
+            buckets.discard(job)
             raise
         except BaseException as error:
             if job.conn.closed:
@@ -138,9 +141,11 @@ def _fail(
         pause_s = outage_pause_s(job.failures)
     if pause_s is None:
         claims.fail(job, kept, log.last_part())
+        buckets.discard(job)
         return End("FAILED", text)
     log.add(NOTICE, "dpe", f'"{job.name}" is tried again in {pause_s:.1f} s')
     claims.fail_for_now(job, kept, pause_s, log.last_part())
+    buckets.discard(job)
     return End("RETRY", text)
 
 

@@ -1,11 +1,13 @@
 """Every `DPE_*` variable, read once, checked, frozen.  No other module touches `os.environ`."""
 
+import json
 import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from worker.errors import SettingError
 
@@ -29,6 +31,8 @@ class Settings:
     apikey: str | None  # DPE_APIKEY, DPE_SECRETKEY: what the client commands log in with
     secretkey: str | None
     default_dataset: str  # DPE_DEFAULT_DATASET: what "dwh/default_dataset/" stands for
+    data_store: str | None  # DPE_DATA_STORE: a folder or an address; None: a folder under home
+    data_store_options: dict[str, Any]  # DPE_DATA_STORE_OPTIONS: what fsspec is given with it
     token_lifetime_s: float  # DPE_TOKEN_LIFETIME_S
     max_body_bytes: int  # DPE_MAX_BODY_BYTES: of one start call
     max_losses: int  # DPE_MAX_LOSSES: lost workers that one job survives before it is FAILED
@@ -60,6 +64,8 @@ class Settings:
             apikey=read.optional("DPE_APIKEY"),
             secretkey=read.optional("DPE_SECRETKEY"),
             default_dataset=read.text("DPE_DEFAULT_DATASET", "data_prim"),
+            data_store=read.optional("DPE_DATA_STORE"),
+            data_store_options=read.json_object("DPE_DATA_STORE_OPTIONS"),
             token_lifetime_s=read.seconds("DPE_TOKEN_LIFETIME_S", 3600.0),
             max_body_bytes=read.count("DPE_MAX_BODY_BYTES", 10_000_000),
             max_losses=read.count("DPE_MAX_LOSSES", 5),
@@ -121,6 +127,15 @@ class _Reader:
         if not value.isdecimal() or int(value) < 1:
             raise SettingError(f"{name} must be a whole number from 1 up, got {value!r}")
         return int(value)
+
+    def json_object(self, name: str) -> dict[str, Any]:
+        try:
+            value = json.loads(self.environ.get(name) or "{}")
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise SettingError(f"{name} must be a JSON object")  # may hold secrets: not shown
+        return value
 
     def port(self, name: str, default: int) -> int:
         value = self.count(name, default)

@@ -10,7 +10,7 @@ import time
 import psycopg
 from redis import RedisError
 
-from worker import broker
+from worker import broker, data_store
 from worker.settings import Settings
 from worker.store import claims, idempotency, publishing, retention, workers
 
@@ -38,6 +38,7 @@ class Watch:
         settings = self._settings
         claims.give_back_silent(conn, settings.heartbeat_timeout_s, settings.max_losses)
         claims.end_late(conn)
+        data_store.land_left(conn)
         try:
             publish_due(conn)
             publish_overtaken(conn)
@@ -51,6 +52,7 @@ class Watch:
             retention.delete_ended_sessions(conn)
             idempotency.forget_old(conn)
             workers.forget_dead(conn, FORGET_WORKERS_S)
+            data_store.sweep(conn)
 
 
 def publish_due(conn: psycopg.Connection) -> int:

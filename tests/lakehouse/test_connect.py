@@ -53,7 +53,7 @@ def test_what_is_not_a_dataset_cannot_be_opened(job: Claim, address: str) -> Non
         ("", "the address must be"),
         ("data_prim", "the address must be"),
         ("dwh/a/b/c", "the address must be"),
-        ("data_store/files", "file buckets"),
+        ("data_store/a/b", "the address must be"),
     ],
 )
 def test_a_wrong_address_says_how_one_looks(job: Claim, address: str, words: str) -> None:

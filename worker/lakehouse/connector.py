@@ -13,6 +13,7 @@ import psycopg
 from psycopg import errors
 
 from worker.errors import DatasetError
+from worker.lakehouse.buckets import ADDRESS, Bucket, bucket_at
 from worker.lakehouse.bulk_insert import write
 from worker.lakehouse.columns import (
     Layout,
@@ -34,14 +35,16 @@ RETURN_TYPES = ("dataframe", "cursor", "dict")
 MAX_SHOWN_SQL = 500  # characters of a translated statement in an error
 
 
-def connect(path: str = "dwh/default_dataset/") -> "Connector":
+def connect(path: str = "dwh/default_dataset/") -> "Connector | Bucket":
     """Open a dataset: `dwh/<dataset>/`, `dwh/<dataset>/<table>`, `dwh/default_dataset/`,
-    `dwh/db_<project>_<dataset>/`.
+    `dwh/db_<project>_<dataset>/`; or a bucket of files: `data_store/<bucket>`, `data_store`.
 
     Nothing is opened in fact: the connector works on the running job's connection, whichever job
     that is when it is used, so it may be made at a module's top.  Raises DatasetError.
     """
     running_job()
+    if str(path).strip("/").split("/")[0] == ADDRESS:
+        return bucket_at(path)
     return Connector(dataset_at(path))
 
 

@@ -19,14 +19,10 @@ _dialects: dict[str, tuple[str, float]] = {}  # with the time when it was read
 def dataset_at(path: str) -> str:
     """The dataset's name for an address as `connect` takes it; raises DatasetError."""
     parts = [part for part in str(path).split("/") if part]
-    if parts and parts[0].startswith("data_store"):
-        raise DatasetError(
-            f"connect({path!r}): file buckets are not available yet",
-            'datasets are: connect("dwh/<dataset>/")',
-        )
     if not parts or parts[0] != "dwh" or len(parts) > 3:  # noqa: PLR2004
         raise DatasetError(
-            f'connect({path!r}): the address must be "dwh/<dataset>/" or "dwh/<dataset>/<table>"'
+            f'connect({path!r}): the address must be "dwh/<dataset>/" or "dwh/<dataset>/<table>",'
+            ' or "data_store/<bucket>" for files'
         )
     name = parts[1] if len(parts) > 1 else "default_dataset"
     if name == "default_dataset":
