@@ -17,8 +17,8 @@ from flower.app import Flower
 from tornado.ioloop import PeriodicCallback
 
 from worker.settings import current_settings
-from worker.store import jobs
 from worker.store.database import connect
+from worker.store.ends import End, ends
 
 logger = logging.getLogger("app.flower")
 
@@ -54,26 +54,26 @@ class RecordedFlower(Flower):
         now = time.time()
         unended = [id for id, task in list(state.tasks.items()) if task.state not in READY_STATES]
         try:
-            ends = await self.io_loop.run_in_executor(
+            found = await self.io_loop.run_in_executor(
                 None, _ends, self._since - OVERLAP_S, unended[:MAX_OPEN]
             )
         except psycopg.Error as error:
             logger.warning("the record does not answer: %s", str(error).strip())
             return
         self._since = now
-        for end in ends:
+        for end in found:
             task = state.tasks.get(end.execution_id)
             if task is None or task.state not in READY_STATES:
                 for event in _lost_events(end, task):
                     state.event(event)
 
 
-def _ends(since: float, unended: list[str]) -> list[jobs.End]:
+def _ends(since: float, unended: list[str]) -> list[End]:
     with connect(current_settings().database(), "dpe-flower") as conn:
-        return jobs.ends(conn, since, unended, MAX_ENDS)
+        return ends(conn, since, unended, MAX_ENDS)
 
 
-def _lost_events(end: jobs.End, task: Any) -> Iterator[dict[str, Any]]:
+def _lost_events(end: End, task: Any) -> Iterator[dict[str, Any]]:
     """What nobody told; fields: `State._create_dispatcher` in celery/events/state.py."""
     known = {
         "uuid": end.execution_id,

@@ -1,107 +1,20 @@
 """`dpe up`: whatever dies comes back, whatever ends it leaves nothing behind."""
 
-import base64
-import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
-from http.client import HTTPException
 from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError
 
-import psutil
 import pytest
 
 from app.stack_file import environment, processes
 from tests.stack import until
+from tests.up import Up, alive, free_port, get
 
-DPE = [sys.executable, "-m", "app.cli"]
-ACTION = "f1fef1fef1fef1fef1fef1fe"
 ROLES = ["api", "flower", "postgres", "valkey", "worker"]
-
-
-class Up:
-    """One `dpe up` in a process of its own, as a terminal starts it."""
-
-    def __init__(self, home: Path, *words: str, **environ: str) -> None:
-        self.home, self.port = home, free_port()
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("DPE_")}
-        defaults = {"DPE_HOME": str(home), "DPE_PORT": str(self.port), "DPE_WORKERS": "1"}
-        self.environ = kept | defaults | {"DPE_FLOWER_PORT": str(free_port())} | environ
-        home.mkdir(parents=True, exist_ok=True)
-        self.log = home / "up.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*DPE, "up", *words], env=self.environ, stdout=log, stderr=log
-            )
-
-    def said(self) -> str:
-        return self.log.read_text()
-
-    def wait_until_up(self) -> "Up":
-        until(lambda: self.process.poll() is not None or "is up" in self.said(), 60)
-        assert self.process.poll() is None, self.said()
-        return self
-
-    def role(self, name: str) -> dict[str, Any]:
-        return next((p for p in processes(self.home) if p["role"] == name), {})
-
-    def pids(self) -> list[int]:
-        """Of the stack and of all that they started."""
-        mine = [psutil.Process(self.process.pid)]
-        return [p.pid for p in (*mine, *mine[0].children(recursive=True))]
-
-    def ready(self) -> bool:
-        status, body = get(f"http://127.0.0.1:{self.port}/ready")
-        return status == 200 and json.loads(body)["workers"] > 0
-
-    def end(self, number: int = signal.SIGINT, timeout_s: float = 20) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(timeout_s)
-
-    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        return dpe(self.environ, *words)
-
-
-def dpe(environ: dict[str, str], *words: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [*DPE, *words], check=False, env=environ, capture_output=True, text=True, timeout=60
-    )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def get(url: str, method: str = "GET", **headers: str) -> tuple[int, str]:
-    request = urllib.request.Request(url, method=method, headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-    except (OSError, HTTPException):
-        return 0, ""
-
-
-def alive(pids: list[int]) -> list[psutil.Process]:
-    found = []
-    for pid in pids:
-        with suppress(psutil.NoSuchProcess):
-            process = psutil.Process(pid)
-            if process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -149,118 +62,6 @@ def test_what_others_need_to_know_is_written_for_the_owner_alone(up: Up) -> None
     assert environment(up.home)["DPE_URL"] == f"http://127.0.0.1:{up.port}"
     for name in ("stack.json", "credentials.json"):
         assert not (up.home / name).stat().st_mode & 0o077
-
-
-def test_flower_shows_names_and_ids_over_a_restart_and_changes_nothing(
-    up: Up, tmp_path: Path
-) -> None:
-    flower = environment(up.home)["DPE_FLOWER_URL"]
-    (tmp_path / "main.py").write_text("def customfunc(event): pass\n")
-    (tmp_path / "forepaas.json").write_text('{"display_name": "Seen in Flower"}')
-    assert up.run("action", "push", str(tmp_path), "--id", ACTION).returncode == 0
-    done = up.run("start", "action", ACTION, "--wait", "--json")
-    assert done.returncode == 0, done.stderr
-
-    def seen() -> dict[str, str]:
-        status, body = get(f"{flower}/api/tasks")
-        tasks = json.loads(body) if status == 200 else {}
-        return {id: task["name"] for id, task in tasks.items() if task["state"] == "SUCCESS"}
-
-    def start_and_look() -> dict[str, str]:
-        # Flower knows what happened while it looked: after its start that takes a moment.
-        assert up.run("start", "action", ACTION).returncode == 0
-        return seen()
-
-    (first, *_) = until(start_and_look)
-    assert seen()[first] == "Seen in Flower"
-    assert [up.run("job", "show", first).returncode, up.run("job", "show", "0").returncode] == [
-        0,
-        1,
-    ]
-    status, body = get(f"{flower}/api/worker/shutdown/any", "POST")
-    assert (status, body) == (403, "Read only mode is enabled")
-
-    os.kill(up.role("flower")["pid"], signal.SIGTERM)
-    until(lambda: get(f"{flower}/healthcheck")[0] == 0)
-    until(lambda: get(f"{flower}/healthcheck")[0] == 200)
-    assert seen()[first] == "Seen in Flower"
-
-
-def test_flower_says_of_a_jobs_end_what_the_record_says(up: Up, tmp_path: Path) -> None:
-    flower = environment(up.home)["DPE_FLOWER_URL"]
-    (tmp_path / "main.py").write_text(
-        "import os, time\n"
-        "def customfunc(event):\n"
-        "    if event.content == 'fail': raise ValueError('no')\n"
-        "    if event.content == 'kill': os.kill(os.getpid(), 9)\n"
-        "    time.sleep(60)\n"
-    )
-    config = {"display_name": "Ends", "params": {"timeout": "3s"}}
-    (tmp_path / "forepaas.json").write_text(json.dumps(config))
-    pushed = up.run("action", "push", str(tmp_path), "--json")
-    id = json.loads(pushed.stdout)["id"]
-
-    def start(content: str) -> str:
-        done = up.run("start", "action", id, "--data", json.dumps(content), "--json")
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)["execution_id"]
-
-    def states() -> dict[str, str]:
-        status, body = get(f"{flower}/api/tasks")
-        tasks = json.loads(body) if status == 200 else {}
-        return {id: task["state"] for id, task in tasks.items()}
-
-    failed, late, killer = start("fail"), start("wait"), start("kill")
-    stopped = start("stop")
-    assert up.run("job", "stop", stopped).returncode == 0
-    expected = {failed: "FAILURE", late: "FAILURE", killer: "FAILURE", stopped: "REVOKED"}
-    until(lambda: {id: states().get(id) for id in expected} == expected, 20)
-
-
-def test_flower_shows_a_worker_online_during_a_long_job(up: Up, tmp_path: Path) -> None:
-    flower = environment(up.home)["DPE_FLOWER_URL"]
-    (tmp_path / "main.py").write_text("import time\ndef customfunc(event): time.sleep(7)\n")
-    (tmp_path / "forepaas.json").write_text('{"display_name": "Long"}')
-    id = json.loads(up.run("action", "push", str(tmp_path), "--json").stdout)["id"]
-    began = time.monotonic()
-    up.run("start", "action", id)
-
-    def all_online() -> bool:
-        _, page = get(f"{flower}/workers?json=1")
-        pid = up.role("worker")["pid"]  # earlier ones are shown for a minute, offline
-        told = [w for w in json.loads(page)["data"] if f".{pid}@" in w["hostname"]]
-        return bool(told) and all(worker["status"] for worker in told)
-
-    until(lambda: time.monotonic() - began > 5.5, 8)  # two heartbeats would be missing by now
-    assert all_online()
-
-
-def test_flower_asks_for_the_password_and_does_not_show_it(tmp_path: Path, up: Up) -> None:
-    port = free_port()
-    own = {"DPE_FLOWER_PORT": str(port), "DPE_FLOWER_BASIC_AUTH": "me:s3cret"}
-    broker = {"DPE_BROKER_URL": environment(up.home)["DPE_BROKER_URL"], "DPE_HOME": str(tmp_path)}
-    with (tmp_path / "log").open("wb") as log:
-        flower = subprocess.Popen(
-            [*DPE, "flower"], env=up.environ | broker | own, stdout=log, stderr=log
-        )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        until(lambda: get(f"{url}/healthcheck")[0] == 200)
-        assert get(f"{url}/api/tasks")[0] == 401
-        right = base64.b64encode(b"me:s3cret").decode()
-        assert get(f"{url}/api/tasks", Authorization=f"Basic {right}")[0] == 200
-        assert "s3cret" not in " ".join(psutil.Process(flower.pid).cmdline())
-    finally:
-        flower.terminate()
-        assert flower.wait(10) == 0
-
-
-@pytest.mark.parametrize("command", ["flower", "up"])
-def test_flower_does_not_stand_open_to_others(up: Up, tmp_path: Path, command: str) -> None:
-    open_to_all = {"DPE_FLOWER_HOST": "0.0.0.0", "DPE_HOME": str(tmp_path), "DPE_BROKER_URL": ""}
-    done = dpe(up.environ | open_to_all, command)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert "Flower on 0.0.0.0 needs DPE_FLOWER_BASIC_AUTH=user:password" in done.stderr
 
 
 def test_a_taken_port_is_named_for_the_api_and_avoided_for_flower(

@@ -2,6 +2,7 @@
 
 settings, errors, broker, store   the front door: all that `app` may import
 supervise                         the worker's main process: forks, beats, reaps, keeps the watch
+child_process                     the children as it sees them, and whether they make progress
 consume                           one child: a Celery worker that takes one job at a time
 run                               the Celery task: a message to the attempts of its jobs
 attempt                           one attempt: claim, load, call, keep the result

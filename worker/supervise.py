@@ -5,7 +5,6 @@ connection to Postgres with short timeouts; whatever fails is tried again at the
 """
 
 import contextlib
-import ctypes
 import gc
 import logging
 import os
@@ -16,16 +15,22 @@ import socket
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID, uuid4
 
-import psutil
 import psycopg
 from redis import RedisError
 
-from worker import broker, logs
+from worker import logs
 from worker.child import Child
+from worker.child_process import (
+    IDLE_LIMIT_S,
+    ChildProcess,
+    die_with_parent,
+    kill,
+    replace_frozen,
+    replace_idle,
+)
 from worker.consume import consume, hostname, load_before_fork
 from worker.heartbeat import HEARTBEAT_INTERVAL_S, beat_for_busy
 from worker.settings import Settings
@@ -39,23 +44,8 @@ logger = logging.getLogger("worker.supervise")
 
 TURN_S = 0.2
 LOOK_INTERVAL_S = 0.4
-IDLE_LIMIT_S = 3.0  # a child that takes nothing for so long while jobs wait is replaced
-FROZEN_LIMIT_S = 3.0  # longer than a debugger's glance
-NEWBORN_S = 10.0  # so long a child may take to get ready
 KILL_AFTER_S = 0.7  # between asking a child to show where it is and killing it
 FAILED_FORK_PAUSE_S = 1.0
-
-
-@dataclass(slots=True)
-class ChildProcess:
-    """A forked child, as its supervisor sees it."""
-
-    pid: int
-    born: float
-    jobs_taken: int = 0
-    busy_at: float = field(default_factory=time.monotonic)
-    kill_at: float | None = None
-    frozen_at: float | None = None
 
 
 def main(settings: Settings) -> None:
@@ -128,8 +118,8 @@ class Supervisor:
         self._kill_overdue()
         if now >= self.next_check:
             self.next_check = now + IDLE_LIMIT_S / 5
-            self._replace_idle()
-            self._replace_frozen()
+            replace_idle(self.children, self.slots)
+            replace_frozen(self.children)
         if now >= self.next_telling:
             self.next_telling = now + HEARTBEAT_INTERVAL_S
             self._tell_of_busy()
@@ -150,7 +140,7 @@ class Supervisor:
     def _become_child(self, index: int) -> None:
         status = 1
         try:
-            _die_with_parent()
+            die_with_parent()
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
@@ -192,39 +182,12 @@ class Supervisor:
     def _kill_overdue(self) -> None:
         for child in self.children.values():
             if child.kill_at is not None and time.monotonic() > child.kill_at:
-                _kill(child.pid, signal.SIGKILL)
+                kill(child.pid, signal.SIGKILL)
 
     def _tell_of_busy(self) -> None:
         busy = [index for index in self.children if self.slots.read(index).claim]
         with contextlib.suppress(RedisError):
             beat_for_busy([hostname(index, os.getpid()) for index in busy])
-
-    def _replace_idle(self) -> None:
-        """Liveness is progress: a child that takes no job while jobs wait is replaced (F5, F17)."""
-        try:
-            waiting, _ = broker.next_published_at()
-        except RedisError:
-            waiting = 0  # without a broker nobody can take anything: no reason to replace (F18)
-        now = time.monotonic()
-        for index, child in self.children.items():
-            doing = self.slots.read(index)
-            if not waiting or doing.claim or doing.jobs_taken != child.jobs_taken:
-                child.jobs_taken, child.busy_at = doing.jobs_taken, now
-            elif now - child.busy_at > IDLE_LIMIT_S and now - child.born > NEWBORN_S:
-                logger.warning("child %d takes no job though jobs wait: replaced", child.pid)
-                _kill(child.pid, signal.SIGKILL)
-
-    def _replace_frozen(self) -> None:
-        """A child that somebody has stopped (SIGSTOP, a debugger) would keep its job for ever."""
-        now = time.monotonic()
-        for child in self.children.values():
-            if not _is_stopped(child.pid):
-                child.frozen_at = None
-            elif child.frozen_at is None:
-                child.frozen_at = now
-            elif now - child.frozen_at > FROZEN_LIMIT_S:
-                logger.warning("child %d is frozen: replaced", child.pid)
-                _kill(child.pid, signal.SIGKILL)
 
     # The record
 
@@ -286,12 +249,12 @@ class Supervisor:
     def _ask_to_die(self, child: ChildProcess) -> None:
         if child.kill_at is None:
             child.kill_at = time.monotonic() + KILL_AFTER_S
-            _kill(child.pid, signal.SIGUSR1)  # it writes down where it is
+            kill(child.pid, signal.SIGUSR1)  # it writes down where it is
 
     def _end(self) -> None:
         """Let running jobs end within the grace; then end the children, put back their jobs."""
         for child in self.children.values():
-            _kill(child.pid, signal.SIGTERM)
+            kill(child.pid, signal.SIGTERM)
         began = time.monotonic()
         while self.children and time.monotonic() < began + self._grace():
             with contextlib.suppress(psycopg.Error):
@@ -299,7 +262,7 @@ class Supervisor:
             self._reap()
             time.sleep(0.02)
         for child in self.children.values():
-            _kill(child.pid, signal.SIGKILL)
+            kill(child.pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(child.pid, 0)
         with contextlib.suppress(psycopg.Error):
@@ -314,30 +277,3 @@ class Supervisor:
         """Seconds for the children to end: the setting where one runs a job, else a moment."""
         busy = any(self.slots.read(index).claim for index in self.children)
         return self.settings.shutdown_grace_s if busy else min(1.5, self.settings.shutdown_grace_s)
-
-
-def _is_stopped(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() in {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP}
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _kill(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
-PR_SET_PDEATHSIG = 1  # prctl(2)
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end this process when its supervisor is gone, where it can (Linux).
-
-    Without its supervisor a child has no heartbeat, and its claims are refused anyway.
-    """
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died in between
-            os._exit(1)

@@ -110,7 +110,7 @@ def test_f15_a_message_that_a_worker_does_not_know_loses_no_job(engine: Engine) 
     accepted = engine.accept(engine.push(OK), 1)
     broker.celery.send_task("newer", task_id=str(accepted.execution_id))
     engine.worker()
-    assert engine.ended(accepted.execution_id, 8).result == 1
+    assert engine.ended(accepted.execution_id).result == 1
     broker.celery.pool.force_close_all()
 
 

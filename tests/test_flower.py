@@ -1,0 +1,140 @@
+"""Flower: a window onto the record, that shows what is so, and changes nothing."""
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from app.stack_file import environment
+from tests.stack import until
+from tests.up import DPE, Up, dpe, free_port, get
+
+ACTION = "f1fef1fef1fef1fef1fef1fe"
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """A stack that the tests share; each leaves it running."""
+    up = Up(tmp_path_factory.mktemp("up"), FLOWER_UNAUTHENTICATED_API="true").wait_until_up()
+    yield up
+    if up.process.poll() is None:
+        up.end()
+
+
+def test_flower_shows_names_and_ids_over_a_restart_and_changes_nothing(
+    up: Up, tmp_path: Path
+) -> None:
+    flower = environment(up.home)["DPE_FLOWER_URL"]
+    (tmp_path / "main.py").write_text("def customfunc(event): pass\n")
+    (tmp_path / "forepaas.json").write_text('{"display_name": "Seen in Flower"}')
+    assert up.run("action", "push", str(tmp_path), "--id", ACTION).returncode == 0
+    done = up.run("start", "action", ACTION, "--wait", "--json")
+    assert done.returncode == 0, done.stderr
+
+    def seen() -> dict[str, str]:
+        status, body = get(f"{flower}/api/tasks")
+        tasks = json.loads(body) if status == 200 else {}
+        return {id: task["name"] for id, task in tasks.items() if task["state"] == "SUCCESS"}
+
+    def start_and_look() -> dict[str, str]:
+        # Flower knows what happened while it looked: after its start that takes a moment.
+        assert up.run("start", "action", ACTION).returncode == 0
+        return seen()
+
+    (first, *_) = until(start_and_look)
+    assert seen()[first] == "Seen in Flower"
+    assert [up.run("job", "show", first).returncode, up.run("job", "show", "0").returncode] == [
+        0,
+        1,
+    ]
+    status, body = get(f"{flower}/api/worker/shutdown/any", "POST")
+    assert (status, body) == (403, "Read only mode is enabled")
+
+    os.kill(up.role("flower")["pid"], signal.SIGTERM)
+    until(lambda: get(f"{flower}/healthcheck")[0] == 0)
+    until(lambda: get(f"{flower}/healthcheck")[0] == 200)
+    assert seen()[first] == "Seen in Flower"
+
+
+def test_flower_says_of_a_jobs_end_what_the_record_says(up: Up, tmp_path: Path) -> None:
+    flower = environment(up.home)["DPE_FLOWER_URL"]
+    (tmp_path / "main.py").write_text(
+        "import os, time\n"
+        "def customfunc(event):\n"
+        "    if event.content == 'fail': raise ValueError('no')\n"
+        "    if event.content == 'kill': os.kill(os.getpid(), 9)\n"
+        "    time.sleep(60)\n"
+    )
+    config = {"display_name": "Ends", "params": {"timeout": "3s"}}
+    (tmp_path / "forepaas.json").write_text(json.dumps(config))
+    pushed = up.run("action", "push", str(tmp_path), "--json")
+    id = json.loads(pushed.stdout)["id"]
+
+    def start(content: str) -> str:
+        done = up.run("start", "action", id, "--data", json.dumps(content), "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["execution_id"]
+
+    def states() -> dict[str, str]:
+        status, body = get(f"{flower}/api/tasks")
+        tasks = json.loads(body) if status == 200 else {}
+        return {id: task["state"] for id, task in tasks.items()}
+
+    failed, late, killer = start("fail"), start("wait"), start("kill")
+    stopped = start("stop")
+    assert up.run("job", "stop", stopped).returncode == 0
+    expected = {failed: "FAILURE", late: "FAILURE", killer: "FAILURE", stopped: "REVOKED"}
+    until(lambda: {id: states().get(id) for id in expected} == expected, 20)
+
+
+def test_flower_shows_a_worker_online_during_a_long_job(up: Up, tmp_path: Path) -> None:
+    flower = environment(up.home)["DPE_FLOWER_URL"]
+    (tmp_path / "main.py").write_text("import time\ndef customfunc(event): time.sleep(7)\n")
+    (tmp_path / "forepaas.json").write_text('{"display_name": "Long"}')
+    id = json.loads(up.run("action", "push", str(tmp_path), "--json").stdout)["id"]
+    began = time.monotonic()
+    up.run("start", "action", id)
+
+    def all_online() -> bool:
+        _, page = get(f"{flower}/workers?json=1")
+        pid = up.role("worker")["pid"]  # earlier ones are shown for a minute, offline
+        told = [w for w in json.loads(page)["data"] if f".{pid}@" in w["hostname"]]
+        return bool(told) and all(worker["status"] for worker in told)
+
+    until(lambda: time.monotonic() - began > 5.5, 8)  # two heartbeats would be missing by now
+    assert all_online()
+
+
+def test_flower_asks_for_the_password_and_does_not_show_it(tmp_path: Path, up: Up) -> None:
+    port = free_port()
+    own = {"DPE_FLOWER_PORT": str(port), "DPE_FLOWER_BASIC_AUTH": "me:s3cret"}
+    broker = {"DPE_BROKER_URL": environment(up.home)["DPE_BROKER_URL"], "DPE_HOME": str(tmp_path)}
+    with (tmp_path / "log").open("wb") as log:
+        flower = subprocess.Popen(
+            [*DPE, "flower"], env=up.environ | broker | own, stdout=log, stderr=log
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        until(lambda: get(f"{url}/healthcheck")[0] == 200)
+        assert get(f"{url}/api/tasks")[0] == 401
+        right = base64.b64encode(b"me:s3cret").decode()
+        assert get(f"{url}/api/tasks", Authorization=f"Basic {right}")[0] == 200
+        assert "s3cret" not in " ".join(psutil.Process(flower.pid).cmdline())
+    finally:
+        flower.terminate()
+        assert flower.wait(10) == 0
+
+
+@pytest.mark.parametrize("command", ["flower", "up"])
+def test_flower_does_not_stand_open_to_others(up: Up, tmp_path: Path, command: str) -> None:
+    open_to_all = {"DPE_FLOWER_HOST": "0.0.0.0", "DPE_HOME": str(tmp_path), "DPE_BROKER_URL": ""}
+    done = dpe(up.environ | open_to_all, command)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "Flower on 0.0.0.0 needs DPE_FLOWER_BASIC_AUTH=user:password" in done.stderr
