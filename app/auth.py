@@ -54,11 +54,7 @@ def session() -> Session:
 
 def token_secret() -> str:
     """The secret inside this request's token; raises Unauthenticated where there is none."""
-    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    token = value.strip() if scheme.lower() == "bearer" else request.args.get("token", "")
-    if not token:
-        raise Unauthenticated(hint="send ?token= or Authorization: Bearer; POST /iam/login has it")
-    return resources().tokens.unseal(token)
+    return resources().tokens.unseal(_token())
 
 
 def check_session() -> None:
@@ -66,14 +62,23 @@ def check_session() -> None:
     _authenticate(known_will_do=False)
 
 
+def _token() -> str:
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    token = value.strip() if scheme.lower() == "bearer" else request.args.get("token", "")
+    if not token:
+        raise Unauthenticated(hint="send ?token= or Authorization: Bearer; POST /iam/login has it")
+    return token
+
+
 def _authenticate(known_will_do: bool) -> Session:
-    secret = token_secret()
+    token = _token()
     held = resources()
-    found = held.sessions.get(secret) if known_will_do else None
+    found = held.sessions.get(token) if known_will_do else None
     if found is None:
+        secret = held.tokens.unseal(token)
         with held.pool.connection() as conn:
             found = access.find_session(conn, secret)
-        held.sessions.keep(secret, found)
+        held.sessions.keep(token, found)
     if found is None:
         raise Unauthenticated
     return found

@@ -10,13 +10,14 @@ from flask import Blueprint, Response, request
 
 from app import query
 from app.answers import job_json, json_answer
-from app.auth import needs, session
+from app.auth import check_session, needs, session
 from app.job_log import log_answer
 from app.resources import resources
 from app.starts import ACCEPTED, POLL_AFTER_S, answer
 from worker.errors import Conflict, Invalid, NotFound
 from worker.store import actions, jobs
 from worker.store.jobs import FINAL, Filter, Job
+from worker.store.lookups import Lookup
 
 routes = Blueprint("jobs", __name__)
 
@@ -51,19 +52,28 @@ def list_jobs() -> Response:
 
 @routes.get("/dpe/v3/jobs/<execution_id>")
 @routes.get("/dpe/v3/job/<execution_id>")
-@needs("dpe:job:read")
+@needs("dpe:job:read", checked_with_the_statement=True)
 def one(execution_id: str) -> Response:
     """One job; with `?wait=`, when it has ended."""
     wait_s = query.wait_s()
-    held = resources()
-    with held.pool.connection() as conn:
-        job = find(conn, execution_id)
+    job = _look_up(execution_id)
     if wait_s and not job.ended:
-        held.waits.until_ended(job.execution_id, wait_s)
-        with held.pool.connection() as conn:
-            job = jobs.get(conn, job.execution_id) or job
+        resources().waits.until_ended(job.execution_id, wait_s)
+        job = _look_up(str(job.execution_id))
     headers = {} if job.ended else {"Retry-After": POLL_AFTER_S}
     return json_answer(job_json(job), ACCEPTED if wait_s and not job.ended else 200, headers)
+
+
+def _look_up(execution_id: str) -> Job:
+    """The job, by one statement for all who ask at the same time: clients poll."""
+    digits = execution_id.replace("-", "").lower()
+    if re.fullmatch(f"[0-9a-f]{{{ID_DIGITS}}}", digits):
+        job = resources().lookups.ask(Lookup(UUID(digits), session().id))
+        if job is not None:
+            return job
+    check_session()  # it may have ended since it was read
+    with resources().pool.connection() as conn:
+        return find(conn, execution_id)
 
 
 @routes.get("/dpe/v3/jobs/<execution_id>/logs")

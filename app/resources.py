@@ -14,11 +14,14 @@ from psycopg_pool import ConnectionPool
 
 from app.handover import Handover
 from app.intake import Intake
+from app.together import Together
 from app.waits import Waits
 from worker.errors import Unauthenticated
 from worker.settings import Settings
-from worker.store import access
+from worker.store import access, lookups
 from worker.store.database import open_pool
+from worker.store.jobs import Job
+from worker.store.lookups import Lookup
 
 # Of one process.  A statement takes about a millisecond and Python runs one thread at a time, so
 # a few serve many threads; Postgres has 100 connections by default, for all processes together.
@@ -55,25 +58,25 @@ class Tokens:
 
 
 class KnownSessions:
-    """Sessions read before, the most recently used ones, by their secret."""
+    """Sessions read before, the most recently used ones, by their token."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, access.Session] = OrderedDict()
         self._guard = threading.Lock()
 
-    def get(self, secret: str) -> access.Session | None:
+    def get(self, token: str) -> access.Session | None:
         with self._guard:
-            found = self._kept.get(secret)
+            found = self._kept.get(token)
             if found is not None:
-                self._kept.move_to_end(secret)
+                self._kept.move_to_end(token)
             return found
 
-    def keep(self, secret: str, session: access.Session | None) -> None:
+    def keep(self, token: str, session: access.Session | None) -> None:
         """Keep what was read; None: forget it."""
         with self._guard:
-            self._kept.pop(secret, None)
+            self._kept.pop(token, None)
             if session is not None:
-                self._kept[secret] = session
+                self._kept[token] = session
                 if len(self._kept) > SESSIONS_KEPT:
                     self._kept.popitem(last=False)
 
@@ -86,6 +89,7 @@ class Resources:
     waits: Waits
     handover: Handover
     intake: Intake
+    lookups: Together[Lookup, Job | None]
     sessions: KnownSessions
 
     def close(self) -> None:
@@ -98,8 +102,20 @@ def hold(app: Flask, settings: Settings) -> None:
     """Open what the process holds and keep it with the application."""
     pool = open_pool(settings.database(), CONNECTIONS, "dpe-api")
     handover = Handover(pool)
+
+    def look_up(asked: list[Lookup]) -> list[Job | None]:
+        with pool.connection() as conn:
+            return lookups.look_up(conn, asked)
+
     app.extensions["dpe"] = Resources(
-        settings, pool, Tokens(pool), Waits(pool), handover, Intake(pool, handover), KnownSessions()
+        settings=settings,
+        pool=pool,
+        tokens=Tokens(pool),
+        waits=Waits(pool),
+        handover=handover,
+        intake=Intake(pool, handover),
+        lookups=Together(look_up),
+        sessions=KnownSessions(),
     )
 
 

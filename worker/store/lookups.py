@@ -1,0 +1,44 @@
+"""Looking jobs up, many at a time, each for a session that must be open."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import args_row
+
+from worker.store.jobs import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Which job is asked for, and by which session."""
+
+    execution_id: UUID
+    session_id: str
+
+
+def look_up(conn: psycopg.Connection, asked: Sequence[Lookup]) -> list[Job | None]:
+    """The jobs asked for, in that order; None: there is none, or the session is not open."""
+
+    def found(ordinal: int, *columns: Any) -> tuple[int, Job]:
+        return ordinal, Job(*columns)
+
+    with conn.cursor(row_factory=args_row(found)) as cursor:
+        rows = cursor.execute(
+            """
+            SELECT a.ordinal, j.execution_id, j.seq, j.action_id, j.version, j.name, j.status,
+                   j.attempt, j.losses, j.event_type, j.priority, j.retry_of, j.submitted_at,
+                   j.published_at, j.started_at, j.ended_at, j.error, j.result, j.stats
+            FROM unnest(%s::uuid[], %s::text[]) WITH ORDINALITY AS a (id, session, ordinal)
+            JOIN dpe.jobs j ON j.execution_id = a.id
+            WHERE EXISTS (
+              SELECT FROM dpe.sessions o JOIN dpe.keys k ON k.id = o.key_id
+              WHERE o.id = a.session AND o.expires_at > now()
+                AND k.revoked_at IS NULL AND k.expires_at > now())
+            """,
+            [[one.execution_id for one in asked], [one.session_id for one in asked]],
+        ).fetchall()
+    jobs = dict(rows)
+    return [jobs.get(ordinal) for ordinal in range(1, len(asked) + 1)]
