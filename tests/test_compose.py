@@ -109,6 +109,7 @@ def test_data_outlive_their_containers() -> None:
     assert SERVICES["postgres"]["volumes"] == ["postgres:/var/lib/postgresql"]
     assert SERVICES["broker"]["volumes"] == ["broker:/data"]
     assert SERVICES["flower"]["volumes"] == ["flower:/var/lib/dpe"]
+    assert SERVICES["worker"]["volumes"] == ["files:/var/lib/dpe"]
 
 
 def test_the_servers_start_before_what_needs_them() -> None:

@@ -227,4 +227,6 @@ def _stat(name: str, info: dict[str, Any]) -> FileStat:
     at = info.get("mtime") or info.get("LastModified") or info.get("created")
     if isinstance(at, int | float):
         at = datetime.fromtimestamp(at, UTC)
+    if isinstance(at, datetime) and at.tzinfo is not None:
+        at = at.astimezone(UTC)
     return FileStat(name, int(info.get("size") or 0), at)
