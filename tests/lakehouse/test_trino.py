@@ -101,6 +101,34 @@ def test_a_replaced_table_has_the_new_rows_and_its_name(trino: Connector, job: C
     assert trino.query("SELECT min(id) AS id FROM orders")["id"].tolist() == [1]
 
 
+def test_a_results_columns_are_called_as_it_was_written(trino: Connector) -> None:
+    frame = trino.query(
+        "SELECT Day, max(ID) AS MaxId FROM (SELECT id AS Id, day AS DAY FROM orders) AS Inner_"
+        " GROUP BY day ORDER BY maxid DESC, Day"
+    )
+    assert frame.columns.tolist() == ["day", "MaxId"]
+    assert frame["MaxId"].tolist() == [3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "-- a comment; with COMMIT\nSELECT 'a;b -- c' AS x /* ; */;",
+        "SELECT 'dpe_new_table it''s' AS x;\n",
+        "WITH a AS (SELECT 'x' AS x), b AS (SELECT x FROM a) SELECT x FROM b UNION ALL SELECT 'y'",
+        "SELECT 'back\\slash' AS x",
+        "SELECT CASE WHEN id > 1 THEN 'many' END AS x FROM orders",
+    ],
+)
+def test_what_stands_around_does_not_matter(trino: Connector, query: str) -> None:
+    assert trino.query(query).columns.tolist() == ["x"]
+
+
+def test_a_text_comes_out_as_it_was_written(trino: Connector) -> None:
+    found = trino.query("SELECT 'a\\nb', 'it''s', '%s {0} $1', U&'\\0041', 'Ö'")
+    assert found.iloc[0].tolist() == ["a\\nb", "it's", "%s {0} $1", "A", "Ö"]
+
+
 def test_limits_forms_and_other_calls_are_as_everywhere(trino: Connector) -> None:
     assert trino.query("SELECT id FROM orders ORDER BY 1", limit=2)["id"].tolist() == [1, 2]
     assert trino.query("SELECT id FROM orders LIMIT 0").columns.tolist() == ["id"]

@@ -53,7 +53,8 @@ def translate(query: str, datasets: tuple[str, ...]) -> Translation:
     return Translation(text, answer)
 
 
-_NEW = "dpe_new_table"  # what a replaced table is called until the old one is gone
+# What a table that replaces another is called until the old one is gone; in nobody's text.
+_NEW = "dpe_new_\ue000"
 
 
 @lru_cache(256)  # half a millisecond each, and handlers say the same ones over and over
@@ -96,11 +97,28 @@ def _statement(tree: exp.Expr, datasets: tuple[str, ...]) -> tuple[list[str], in
 def _rename(tree: exp.Expr, datasets: tuple[str, ...]) -> None:
     for table in tree.find_all(exp.Table):
         _place(table, datasets)
+    _keep_labels(tree)
     for name in tree.find_all(exp.Identifier):
         # Names are the same in any case there; and `user`, a column, is a function here.
         if not name.quoted:
             name.set("this", name.this.lower())
             name.set("quoted", True)
+
+
+def _keep_labels(tree: exp.Expr) -> None:
+    """The names of the result's columns are as they were written: a frame has them so."""
+    if not isinstance(tree, exp.Select):
+        return
+    order = tree.args.get("order")
+    sorted_by = list(order.find_all(exp.Column)) if order else []
+    for column in tree.selects:
+        label = column.args.get("alias")
+        if not isinstance(label, exp.Identifier):
+            continue
+        label.set("quoted", True)
+        for name in sorted_by:
+            if not name.table and name.name.lower() == label.name.lower():
+                name.set("this", label.copy())
 
 
 def _written(tree: exp.Expr) -> str:
