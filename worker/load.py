@@ -104,7 +104,7 @@ def settings_of(action: Action, context: Mapping[str, Any]) -> Iterator[None]:
     PARAMS.update(action.params)
     CONFIG.clear()
     CONFIG.update(context)
-    before = dict(os.environb)
+    before = _environ().copy()
     os.environ.update(action.variables)
     try:
         yield
@@ -114,7 +114,7 @@ def settings_of(action: Action, context: Mapping[str, Any]) -> Iterator[None]:
 
 def _restore(before: dict[bytes, bytes]) -> None:
     # Most runs change nothing: looking costs little, setting forty variables anew does not.
-    after = dict(os.environb)
+    after = _environ().copy()
     if after == before:
         return
     for name in after.keys() - before.keys():
@@ -122,6 +122,12 @@ def _restore(before: dict[bytes, bytes]) -> None:
     for name, value in before.items():
         if after.get(name) != value:
             os.environb[name] = value
+
+
+def _environ() -> dict[bytes, bytes]:
+    # What `os.environb` wraps: copied through it, variable by variable, two copies took 4 % of the
+    # time of a short job.
+    return os.environb._data  # type: ignore[attr-defined]
 
 
 def _lay_out(source: actions.Source, folder: Path) -> Action:

@@ -67,7 +67,7 @@ class JobLog(AbstractContextManager["JobLog"], logging.Handler):
     def __enter__(self) -> "JobLog":
         root = logging.getLogger()
         root.addHandler(self)
-        root.setLevel(self.level)
+        _set_level(root, self.level)
         self._streams = sys.stdout, sys.stderr
         sys.stdout = _Lines(self, logging.INFO, "stdout")
         sys.stderr = _Lines(self, logging.WARNING, "stderr")
@@ -87,7 +87,7 @@ class JobLog(AbstractContextManager["JobLog"], logging.Handler):
     def begin(self, level: int, message: str) -> None:
         """Set the level that the action asks for, and write the first line."""
         self.setLevel(level)
-        logging.getLogger().setLevel(level)
+        _set_level(logging.getLogger(), level)
         self.add(NOTICE, "dpe", message)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -137,6 +137,11 @@ class JobLog(AbstractContextManager["JobLog"], logging.Handler):
         flusher.watch(None)
         with self._guard:
             return self._part, orjson.dumps(self._lines)
+
+
+def _set_level(logger: logging.Logger, level: int) -> None:
+    if logger.level != level:  # to set it empties the caches of all loggers
+        logger.setLevel(level)
 
 
 class _Lines(io.TextIOBase):
