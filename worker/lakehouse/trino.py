@@ -87,6 +87,8 @@ def _statement(tree: exp.Expr, datasets: tuple[str, ...]) -> tuple[list[str], in
     if not isinstance(tree, _RUNS):
         raise Refused(tree.key.upper())
     _rename(tree, datasets)
+    for function in tree.find_all(exp.Lambda):
+        _check_lambda(function)
     for kind in tree.find_all(exp.DataType):
         _check_type(kind)
     if isinstance(tree, exp.Create):
@@ -157,6 +159,13 @@ def _create(tree: exp.Create) -> tuple[list[str], int]:
         f"DROP TABLE IF EXISTS {_written(old)}",
         f"ALTER TABLE {new} RENAME TO {name}",
     ], 1
+
+
+def _check_lambda(function: exp.Lambda) -> None:
+    used_by = function.parent
+    if isinstance(used_by, exp.Func) and not isinstance(used_by, exp.ArrayFilter):
+        name = used_by.name if isinstance(used_by, exp.Anonymous) else used_by.sql_name()
+        raise Refused(f"{name.lower()}()")
 
 
 def _check_type(kind: exp.DataType) -> None:

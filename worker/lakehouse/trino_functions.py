@@ -83,7 +83,9 @@ def is_date(node: Any) -> bool:
 
 
 def _date_kept(generator: Any, node: exp.Expr) -> str:
-    """Postgres makes a timestamp of a date and an interval."""
+    """Postgres makes a timestamp of a date and an interval, and a number of two dates."""
+    if isinstance(node, exp.Sub) and is_date(node.this) and is_date(node.expression):
+        return f"(({generator.binary(node, '-')}) * INTERVAL '1 DAY')"
     sql = generator.binary(node, "+" if isinstance(node, exp.Add) else "-")
     return f"CAST({sql} AS DATE)" if is_date(node) else sql
 
@@ -217,6 +219,15 @@ def _anonymous(generator: Any, node: exp.Anonymous) -> str:
     return words.format(*(_wrapped(generator, part) for part in node.expressions))
 
 
+def _single(name: str) -> Words:
+    def words(generator: Any, node: exp.Expr) -> str:
+        if node.args.get("expressions"):  # the n largest there, and sqlglot's GREATEST
+            raise Refused(f"{name}() of two arguments")
+        return f"{name.upper()}({generator.sql(node, 'this')})"
+
+    return words
+
+
 def _by(order: str) -> Words:
     return template(
         f"(ARRAY_AGG({{this}} ORDER BY {{expression}} {order})"
@@ -309,6 +320,8 @@ class PostgresWords(Postgres):
             ),
             exp.ArgMax: _by("DESC"),
             exp.ArgMin: _by("ASC"),
+            exp.Max: _single("max"),
+            exp.Min: _single("min"),
             exp.CountIf: template("COUNT(*) FILTER (WHERE {this})"),
             exp.Greatest: _none_if_any_is_null,
             exp.Least: _none_if_any_is_null,
