@@ -76,3 +76,31 @@ def test_a_key_of_two_columns(job: Claim, pad: Pad) -> None:
         ("b", 1, 2),
         ("a", 1, 3),
     ]
+
+
+def test_rows_of_partitions_are_counted_as_well(job: Claim, pad: Pad) -> None:
+    job.conn.execute("DROP TABLE data_prim.t")
+    job.conn.execute(
+        "CREATE TABLE data_prim.t (id bigint PRIMARY KEY, name text, span interval)"
+        " PARTITION BY RANGE (id);"
+        "CREATE TABLE data_prim.t_few PARTITION OF data_prim.t FOR VALUES FROM (0) TO (2);"
+        "CREATE TABLE data_prim.t_rest PARTITION OF data_prim.t DEFAULT"
+    )
+    write("t", pad([{"id": 1, "name": "a"}]))
+    rows = pad([{"id": 1, "name": "new"}, {"id": 2, "name": "b"}])
+    stats = write("t", rows)
+    assert (stats["inserts"], stats["updates"], stats["skipped"]) == (1, len(rows) - 1, 0)
+    assert found(job) == [(1, "new"), (2, "b")]
+
+
+def test_what_a_trigger_keeps_out_is_not_counted_as_written(job: Claim, pad: Pad) -> None:
+    job.conn.execute(
+        "CREATE FUNCTION data_prim.keep_out() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN IF NEW.name = 'no' THEN RETURN NULL; END IF; RETURN NEW; END $$;"
+        "CREATE TRIGGER keep_out BEFORE INSERT ON data_prim.t FOR EACH ROW"
+        " EXECUTE FUNCTION data_prim.keep_out()"
+    )
+    rows = pad([{"id": 1, "name": "a"}, {"id": 2, "name": "no"}])
+    stats = write("t", rows)
+    assert (stats["inserts"], stats["updates"], stats["skipped"]) == (len(rows) - 1, 0, 1)
+    assert found(job) == [(1, "a")]
