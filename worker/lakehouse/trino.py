@@ -16,7 +16,8 @@ from sqlglot import ErrorLevel, exp
 from sqlglot.errors import SqlglotError
 
 from worker.errors import DatasetError
-from worker.lakehouse.trino_functions import PostgresWords, Refused
+from worker.lakehouse.trino_functions import PostgresWords
+from worker.lakehouse.trino_times import Refused
 
 HINT = "docs/howto/trino.md shows what passes and what does not"
 

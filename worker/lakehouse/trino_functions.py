@@ -6,116 +6,12 @@ Source: https://trino.io/docs/current/functions.html
 """
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 from sqlglot import exp
 from sqlglot.dialects.postgres import Postgres
 
-Words = Callable[[Any, Any], str]
-
-_DAY_S = 86_400
-_SECONDS = {"MILLISECOND": 0.001, "SECOND": 1, "MINUTE": 60, "HOUR": 3600, "DAY": _DAY_S,
-            "WEEK": 7 * _DAY_S}  # fmt: skip
-_MONTHS = {"MONTH": 1, "QUARTER": 3, "YEAR": 12}
-_DATE_UNITS = {"DAY", "WEEK", "MONTH", "QUARTER", "YEAR"}
-_PARTS = {"DAY_OF_WEEK": "ISODOW", "DOW": "ISODOW", "DAY_OF_YEAR": "DOY", "DAY_OF_MONTH": "DAY",
-          "YEAR_OF_WEEK": "ISOYEAR", "YOW": "ISOYEAR"}  # fmt: skip
-
-
-class Refused(Exception):
-    """What has no counterpart in Postgres; the text names it."""
-
-
-def template(text: str) -> Words:
-    """Words with the node's parts in them: `{this}`, `{expression}`, ….  Each part is wrapped where
-    that could matter."""
-
-    def words(generator: Any, node: exp.Expr) -> str:
-        parts = {
-            name: generator.sql(node, name)
-            for name in node.args
-            if isinstance(node.args[name], exp.Expr)
-        }
-        return text.format(**parts)
-
-    return words
-
-
-def _wrapped(generator: Any, node: exp.Expr) -> str:
-    sql = generator.sql(node)
-    return sql if isinstance(node, exp.Column | exp.Literal | exp.Func) else f"({sql})"
-
-
-def _part(name: str) -> Words:
-    value = f"EXTRACT({name} FROM {{this}})"
-    return template(f"CAST({f'FLOOR({value})' if name == 'SECOND' else value} AS BIGINT)")
-
-
-def _extract(generator: Any, node: exp.Extract) -> str:
-    name = node.name.upper()
-    value = f"EXTRACT({_PARTS.get(name, name)} FROM {generator.sql(node, 'expression')})"
-    return f"CAST({f'FLOOR({value})' if name == 'SECOND' else value} AS BIGINT)"
-
-
-def _unit(node: exp.Expr) -> str:
-    unit = node.args.get("unit")
-    return unit.name.upper().removesuffix("S") if unit is not None else "DAY"
-
-
-def is_date(node: Any) -> bool:
-    """Whether it is plain that a value is a DATE: what Trino makes of one is one, too."""
-    match node:
-        case exp.CurrentDate() | exp.Date() | exp.FromISO8601Date() | exp.LastDay():
-            return True
-        case exp.Cast():
-            return node.is_type(exp.DataType.Type.DATE)
-        case exp.Paren():
-            return is_date(node.this)
-        case exp.Add() | exp.Sub():
-            sides = node.this, node.expression
-            return any(map(is_date, sides)) and any(
-                isinstance(side, exp.Interval) and _unit(side) in _DATE_UNITS for side in sides
-            )
-        case exp.DateAdd() | exp.DateTrunc() | exp.TimestampTrunc():
-            return is_date(node.this)
-    return False
-
-
-def _date_kept(generator: Any, node: exp.Expr) -> str:
-    """Postgres makes a timestamp of a date and an interval, and a number of two dates."""
-    if isinstance(node, exp.Sub) and is_date(node.this) and is_date(node.expression):
-        return f"(({generator.binary(node, '-')}) * INTERVAL '1 DAY')"
-    sql = generator.binary(node, "+" if isinstance(node, exp.Add) else "-")
-    return f"CAST({sql} AS DATE)" if is_date(node) else sql
-
-
-def _date_add(generator: Any, node: exp.DateAdd) -> str:
-    unit, count = _unit(node), generator.sql(node, "expression")
-    if unit == "QUARTER":
-        unit, count = "MONTH", f"3 * ({count})"
-    value = f"{_wrapped(generator, node.this)} + INTERVAL '1 {unit}' * ({count})"
-    return f"CAST({value} AS DATE)" if is_date(node) else f"({value})"
-
-
-def _date_diff(generator: Any, node: exp.DateDiff) -> str:
-    """Whole units from `expression` to `this`: what is only begun doesn't count."""
-    unit = _unit(node)
-    since = f"CAST({generator.sql(node, 'expression')} AS TIMESTAMP)"
-    until = f"CAST({generator.sql(node, 'this')} AS TIMESTAMP)"
-    if unit in _SECONDS:
-        return f"CAST(TRUNC(EXTRACT(EPOCH FROM {until} - {since}) / {_SECONDS[unit]}) AS BIGINT)"
-    if unit not in _MONTHS:
-        raise Refused(f"date_diff in the unit {unit.lower()!r}")
-    age = f"AGE({until}, {since})"
-    months = f"EXTRACT(YEAR FROM {age}) * 12 + EXTRACT(MONTH FROM {age})"
-    return f"CAST(TRUNC(({months}) / {_MONTHS[unit]}) AS BIGINT)"
-
-
-def _date_trunc(generator: Any, node: exp.DateTrunc | exp.TimestampTrunc) -> str:
-    # A date alone would become a timestamp with time zone.
-    value = f"DATE_TRUNC('{_unit(node)}', CAST({generator.sql(node, 'this')} AS TIMESTAMP))"
-    return f"CAST({value} AS DATE)" if is_date(node) else value
+from worker.lakehouse.trino_times import TIMES, Refused, Words, is_date, template, wrapped
 
 
 def _try_cast(generator: Any, node: exp.TryCast) -> str:
@@ -139,7 +35,7 @@ def _try(generator: Any, node: exp.Try) -> str:
 
 
 def _none_if_any_is_null(generator: Any, node: exp.Greatest | exp.Least) -> str:
-    values = [_wrapped(generator, value) for value in [node.this, *node.expressions]]
+    values = [wrapped(generator, value) for value in [node.this, *node.expressions]]
     missing = " OR ".join(f"{value} IS NULL" for value in values)
     name = "GREATEST" if isinstance(node, exp.Greatest) else "LEAST"
     return f"CASE WHEN {missing} THEN NULL ELSE {name}({', '.join(values)}) END"
@@ -216,7 +112,7 @@ def _anonymous(generator: Any, node: exp.Anonymous) -> str:
     words = ANONYMOUS.get(node.name.lower())
     if words is None:
         return generator.anonymous_sql(node)
-    return words.format(*(_wrapped(generator, part) for part in node.expressions))
+    return words.format(*(wrapped(generator, part) for part in node.expressions))
 
 
 def _single(name: str) -> Words:
@@ -288,30 +184,8 @@ class PostgresWords(Postgres):
 
         TRANSFORMS = {  # noqa: RUF012 -- sqlglot's own way
             **Postgres.Generator.TRANSFORMS,
+            **TIMES,
             **{kind: _refuse(what) for kind, what in _REFUSED.items()},
-            exp.Year: _part("YEAR"),
-            exp.Quarter: _part("QUARTER"),
-            exp.Month: _part("MONTH"),
-            exp.WeekOfYear: _part("WEEK"),
-            exp.Day: _part("DAY"),
-            exp.DayOfMonth: _part("DAY"),
-            exp.DayOfWeekIso: _part("ISODOW"),
-            exp.DayOfYear: _part("DOY"),
-            exp.YearOfWeek: _part("ISOYEAR"),
-            exp.Hour: _part("HOUR"),
-            exp.Minute: _part("MINUTE"),
-            exp.Second: _part("SECOND"),
-            exp.Extract: _extract,
-            exp.Add: _date_kept,
-            exp.Sub: _date_kept,
-            exp.DateAdd: _date_add,
-            exp.DateDiff: _date_diff,
-            exp.DateTrunc: _date_trunc,
-            exp.TimestampTrunc: _date_trunc,
-            exp.StrToTime: lambda self, e: (
-                f"CAST(TO_TIMESTAMP({self.sql(e, 'this')}, {self.format_time(e)}) AS TIMESTAMP)"
-            ),
-            exp.AtTimeZone: template("(CAST({this} AS TIMESTAMPTZ) AT TIME ZONE {zone})"),
             exp.TryCast: _try_cast,
             exp.Try: _try,
             exp.ApproxDistinct: template("COUNT(DISTINCT {this})"),
