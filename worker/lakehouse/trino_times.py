@@ -21,7 +21,7 @@ class Refused(Exception):
 
 
 def template(text: str) -> Words:
-    """Words with the node's parts in them: `{this}`, `{expression}`, …, as its names for them are."""
+    """Words with the node's parts in them, by sqlglot's names: `{this}`, `{expression}`, …."""
 
     def words(generator: Any, node: exp.Expr) -> str:
         parts = {
