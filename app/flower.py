@@ -10,7 +10,7 @@ logger = logging.getLogger("app.flower")
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104
-MAX_TASKS = 10_000  # kept in memory; the record of all is in Postgres
+MAX_TASKS = 2_000  # kept in memory, 6 KB each; the record of all is in Postgres
 
 
 def check(settings: Settings) -> None:

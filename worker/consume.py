@@ -19,6 +19,7 @@ from celery.apps.worker import Worker
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from kombu.connection import Connection
+from pandas import DataFrame
 
 from worker.attempt import show_where_and_exit
 from worker.broker import celery
@@ -81,6 +82,8 @@ def load_before_fork() -> None:
     """Load what all children need, so that they share it; opens no connection."""
     for name in _SHARED:
         import_module(name)
+    # What pandas and Arrow make ready for their first frame: 4 MB, in each child otherwise.
+    DataFrame([{"number": 1, "text": ""}])["text"] = ""
     celery.finalize()
 
 
