@@ -25,6 +25,7 @@ logger = logging.getLogger("app.flower")
 INTERVAL_MS = 2000
 FIRST_LOOK_S = 3600.0
 OVERLAP_S = 5.0  # a commit is seen later than its time says
+EVENTS_S = 2.0  # that events may take: to look up what they will tell would double the work
 MAX_ENDS = 5000  # looked at in one turn: beyond 2,500 a second, Flower shows the newest
 MAX_OPEN = 1000
 # Of tasks that it never heard of.  A worker without heartbeats is not listed.
@@ -55,12 +56,12 @@ class RecordedFlower(Flower):
         unended = [id for id, task in list(state.tasks.items()) if task.state not in READY_STATES]
         try:
             found = await self.io_loop.run_in_executor(
-                None, _ends, self._since - OVERLAP_S, unended[:MAX_OPEN]
+                None, _ends, self._since - OVERLAP_S, now - EVENTS_S, unended[:MAX_OPEN]
             )
         except psycopg.Error as error:
             logger.warning("the record does not answer: %s", str(error).strip())
             return
-        self._since = now
+        self._since = now - EVENTS_S
         for end in found:
             task = state.tasks.get(end.execution_id)
             if task is None or task.state not in READY_STATES:
@@ -68,9 +69,9 @@ class RecordedFlower(Flower):
                     state.event(event)
 
 
-def _ends(since: float, unended: list[str]) -> list[End]:
+def _ends(since: float, until: float, unended: list[str]) -> list[End]:
     with connect(current_settings().database(), "dpe-flower") as conn:
-        return ends(conn, since, unended, MAX_ENDS)
+        return ends(conn, since, until, unended, MAX_ENDS)
 
 
 def _lost_events(end: End, task: Any) -> Iterator[dict[str, Any]]:
@@ -87,7 +88,7 @@ def _lost_events(end: End, task: Any) -> Iterator[dict[str, Any]]:
             "timestamp": end.submitted_at,
             "name": end.name,
             "args": "()",
-            "kwargs": "{}",
+            "kwargs": {},
         }
     yield known | {
         "type": EVENTS[end.status],

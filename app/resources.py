@@ -26,6 +26,7 @@ from worker.store.lookups import Lookup
 # Of one process.  A statement takes about a millisecond and Python runs one thread at a time, so
 # a few serve many threads; Postgres has 100 connections by default, for all processes together.
 CONNECTIONS = 8
+ALWAYS_THE_SAME = 2  # connections for the two statements that starts and polls share
 SESSIONS_KEPT = 10_000
 
 Pool = ConnectionPool[psycopg.Connection[TupleRow]]
@@ -85,6 +86,7 @@ class KnownSessions:
 class Resources:
     settings: Settings
     pool: Pool
+    quick: Pool  # for what is asked all the time
     tokens: Tokens
     waits: Waits
     handover: Handover
@@ -96,24 +98,27 @@ class Resources:
         """Let waiting requests answer, then close the connections."""
         self.waits.close()
         self.pool.close()
+        self.quick.close()
 
 
 def hold(app: Flask, settings: Settings) -> None:
     """Open what the process holds and keep it with the application."""
     pool = open_pool(settings.database(), CONNECTIONS, "dpe-api")
+    quick = open_pool(settings.database(), ALWAYS_THE_SAME, "dpe-api", generic_plans=True)
     handover = Handover(pool)
 
     def look_up(asked: list[Lookup]) -> list[Job | None]:
-        with pool.connection() as conn:
+        with quick.connection() as conn:
             return lookups.look_up(conn, asked)
 
     app.extensions["dpe"] = Resources(
         settings=settings,
         pool=pool,
+        quick=quick,
         tokens=Tokens(pool),
         waits=Waits(pool),
         handover=handover,
-        intake=Intake(pool, handover),
+        intake=Intake(quick, handover),
         lookups=Together(look_up),
         sessions=KnownSessions(),
     )

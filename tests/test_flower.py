@@ -100,7 +100,14 @@ def test_flower_shows_a_worker_online_during_a_long_job(up: Up, tmp_path: Path) 
     (tmp_path / "forepaas.json").write_text('{"display_name": "Long"}')
     id = json.loads(up.run("action", "push", str(tmp_path), "--json").stdout)["id"]
     began = time.monotonic()
-    up.run("start", "action", id)
+    started = json.loads(up.run("start", "action", id, "--json").stdout)["execution_id"]
+
+    def shown() -> tuple[int, str]:
+        status, body = get(f"{flower}/api/task/info/{started}")
+        return status, json.loads(body)["state"] if status == 200 else body
+
+    # While it runs, not when it is over.
+    assert until(lambda: shown() == (200, "STARTED"), 3)
 
     def all_online() -> bool:
         _, page = get(f"{flower}/workers?json=1")

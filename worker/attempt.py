@@ -49,22 +49,24 @@ class InsertFailed(DpeError):
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How an attempt ended, for those who watch."""
+    """How an attempt ended, for those who watch; None: it was lost."""
 
-    status: str
+    status: str | None
     error: str = ""
 
 
-def execute(this: Child, execution_id: UUID) -> End | None:
-    """Run one attempt of a job to its end; None: it was not ours to run (any more)."""
+def execute(this: Child, execution_id: UUID) -> None:
+    """Run one attempt of a job to its end, unless it is not ours to run (any more)."""
     job = _claim(this, execution_id)
     if job is None:
-        return None  # another has it, it has ended, or this worker must not claim now
+        return  # another has it, it has ended, or this worker must not claim now
     this.slots.take(this.index, job.execution_id, job.attempt)
     this.jobs_taken += 1
     claims.running = job
+    this.events.begin(job.execution_id, job.name)
+    end = End(None)
     try:
-        return _attempt(this, job)
+        end = _attempt(this, job)
     except ClaimLost as lost:
         logger.warning("%s", lost)
     except psycopg.OperationalError:
@@ -75,7 +77,7 @@ def execute(this: Child, execution_id: UUID) -> End | None:
     finally:
         claims.running = this.log = None
         this.slots.release(this.index)
-    return None
+        this.events.end(end.status, end.error)
 
 
 def _attempt(this: Child, job: claims.Claim) -> End:

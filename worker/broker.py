@@ -6,13 +6,15 @@ the `shadow` header is the action's name, which Flower and the worker's log show
 
 import os
 import socket
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
+from uuid import UUID
 
 import orjson
 from celery import Celery
+from kombu.entity import Queue
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -26,6 +28,9 @@ QUEUE = "dpe"
 LISTS = [f"{QUEUE}\x06\x16{step}" if step else QUEUE for step in range(len(PRIORITIES))]
 TASK = "run"
 
+# A message stamped so says nothing of what was published before it (see `take_overtaken`).
+EPOCH = datetime.fromtimestamp(0, UTC)
+
 celery = Celery("dpe", include=["worker.run"])
 
 
@@ -33,6 +38,9 @@ def _configuration() -> dict[str, object]:
     return {
         "broker_url": current_settings().broker(),
         "task_default_queue": QUEUE,
+        # A message that was taken is the child's; to keep it for the broker as well until it is
+        # acknowledged, which Celery does at once, would take two round trips more.
+        "task_queues": [Queue(QUEUE, no_ack=True)],
         # The job row is the result; nothing of a task is kept in the broker.
         "task_ignore_result": True,
         "result_backend": None,
@@ -111,6 +119,31 @@ def _envelopes(messages: list[Message], bundle: int) -> list[bytes]:
     return [_envelope(messages[at : at + size]) for at in range(0, len(messages), size)]
 
 
+def take(timeout_s: float) -> list[Message]:
+    """Take the next message off the broker, as Celery would, and return its jobs.
+
+    The most urgent one; nothing where none comes within `timeout_s`.  Raises redis.RedisError.
+    """
+    client = queue_client()
+    taken = client.brpop(LISTS, timeout_s)
+    if taken is None:
+        return []
+    name, text = taken
+    message = orjson.loads(text)
+    headers = message["headers"]
+    if headers["task"] != TASK:  # not of our making: Celery gets it next, and says so
+        client.rpush(name, text)
+        return []
+    others = orjson.loads(b64decode(message["body"]))[0]
+    jobs = [(headers["id"], headers["shadow"]), *others]
+    return jobs_of(jobs, message["properties"]["priority"])
+
+
+def jobs_of(jobs: Iterable[Sequence[str]], priority: int) -> list[Message]:
+    """The jobs of one message, given as (execution id, action's name), to be published anew."""
+    return [Message(UUID(id), name, EPOCH, priority) for id, name in jobs]
+
+
 def next_published_at() -> tuple[int, list[datetime | None]]:
     """How many messages wait, and by priority when the one that comes next was published."""
     asked = queue_client().pipeline()
@@ -126,7 +159,7 @@ def _published_at(head: bytes | None) -> datetime | None:
         return None
     stamp = orjson.loads(head)["headers"].get("published_at")
     # A message of somebody else's making has no stamp: then nothing can be said before it is gone.
-    return datetime.fromisoformat(stamp) if stamp else datetime.fromtimestamp(0, UTC)
+    return datetime.fromisoformat(stamp) if stamp else EPOCH
 
 
 @cache

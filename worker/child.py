@@ -1,19 +1,22 @@
 """The process that jobs run in: what it holds, and its two connections to Postgres."""
 
 import os
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import resource
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
 import psycopg
 
+from worker.events import JobEvents
 from worker.logs import JobLog
 from worker.settings import current_settings
 from worker.slots import Slots
 from worker.store import claims
 from worker.store.database import connect
+
+MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, see getrusage(2)
 
 
 @dataclass(slots=True)
@@ -24,12 +27,11 @@ class Child:
     index: int
     slots: Slots
     folder: Path  # where actions' files are laid out
+    events: JobEvents
     jobs_taken: int = 0
     log: JobLog | None = None  # of the running job
     record: psycopg.Connection | None = None  # autocommit: claims and live log lines
     conn: psycopg.Connection | None = None  # the jobs' transactions
-    rest: deque[tuple[str, str]] = field(default_factory=deque)  # of the message under way
-    send_event: Callable[..., None] | None = None  # to those who watch: Flower
 
     def connections(self) -> tuple[psycopg.Connection, psycopg.Connection]:
         """The two connections of a child: for claims and live log lines, and for the jobs' rows."""
@@ -53,6 +55,12 @@ class Child:
             if conn is not None:
                 conn.close()
         self.conn = self.record = None
+
+    def is_worn(self) -> bool:
+        """Whether it has done enough, and is to be replaced by a fresh one (F13)."""
+        settings = current_settings()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT
+        return self.jobs_taken >= settings.max_jobs_per_child or peak > settings.max_child_bytes
 
     def store_log(self, job: claims.Claim, part: int, lines: bytes) -> None:
         """Keep log lines of the running job."""

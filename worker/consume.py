@@ -5,14 +5,9 @@ many prefork children does: there the main process, which feeds the children, is
 """
 
 import logging
-import os
-import resource
 import signal
 import socket
-import sys
-import time
 from importlib import import_module
-from typing import Any
 
 from celery import signals
 from celery.apps.worker import Worker
@@ -23,9 +18,8 @@ from pandas import DataFrame
 
 from worker.attempt import show_where_and_exit
 from worker.broker import celery
-from worker.child import Child, become, this_process
+from worker.child import Child, become
 from worker.errors import DpeError
-from worker.settings import current_settings
 
 logger = logging.getLogger("worker.consume")
 
@@ -50,8 +44,6 @@ _SHARED = (
 )
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 0.8  # between two tries to reach the broker
-EVENTS_GATHER_S = 0.05
-MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, see getrusage(2)
 
 
 class QuickConsumer(Consumer):
@@ -68,15 +60,6 @@ class QuickConsumer(Consumer):
         )
         return conn
 
-    _publish_at = 0.0  # of time.monotonic()
-
-    def on_send_event_buffered(self) -> None:
-        """Let events gather for a moment: to publish many takes as long as to publish one."""
-        now = time.monotonic()
-        if self.hub and now >= self._publish_at:
-            self._publish_at = now + EVENTS_GATHER_S
-            self.hub.call_later(EVENTS_GATHER_S, self._flush_events)
-
 
 def load_before_fork() -> None:
     """Load what all children need, so that they share it; opens no connection."""
@@ -92,7 +75,7 @@ def consume(this: Child) -> None:
     become(this)
     worker = Worker(
         app=celery,
-        hostname=hostname(this.index, os.getppid()),
+        hostname=this.events.hostname,
         pool="solo",
         concurrency=1,
         without_gossip=True,
@@ -117,17 +100,6 @@ def keep_our_logging(**_: object) -> None:
 
 
 @signals.worker_ready.connect
-def get_ready(sender: Any, **_: object) -> None:
+def get_ready(**_: object) -> None:
     """What can be set only now, since Celery has set its own before."""
     signal.signal(signal.SIGUSR1, show_where_and_exit)  # the supervisor: not your job any more
-    this_process().send_event = sender.event_dispatcher.send
-
-
-@signals.task_postrun.connect
-def retire_when_worn(**_: object) -> None:
-    """End this process in order when it has done enough, to be replaced by a fresh one (F13)."""
-    this = this_process()
-    settings = current_settings()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT
-    if this.jobs_taken >= settings.max_jobs_per_child or peak > settings.max_child_bytes:
-        state.should_stop = os.EX_OK

@@ -32,7 +32,7 @@ from worker.child_process import (
     replace_idle,
 )
 from worker.consume import consume, hostname, load_before_fork
-from worker.heartbeat import HEARTBEAT_INTERVAL_S, beat_for_busy
+from worker.events import HEARTBEAT_INTERVAL_S, JobEvents, beat_for_busy
 from worker.settings import Settings
 from worker.slots import Slots
 from worker.store import claims, workers
@@ -148,7 +148,8 @@ class Supervisor:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             if self.conn is not None:
                 os.close(self.conn.fileno())  # the session is the supervisor's alone
-            consume(Child(self.worker_id, index, self.slots, self.folder))
+            events = JobEvents(hostname(index, os.getppid()))
+            consume(Child(self.worker_id, index, self.slots, self.folder, events))
             status = 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 1

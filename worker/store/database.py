@@ -33,11 +33,13 @@ def connect(database_url: str, name: str, *, autocommit: bool = True) -> psycopg
 
 
 def open_pool(
-    database_url: str, size: int, name: str
+    database_url: str, size: int, name: str, *, generic_plans: bool = False
 ) -> ConnectionPool[psycopg.Connection[TupleRow]]:
     """Open a pool of at most `size` connections; call it after the fork, never before (F20).
 
     A request waits at most 2 s for a connection; then `psycopg_pool.PoolTimeout`.
+    `generic_plans`: statements that come over and over, and whose best plan is always the same, are
+    planned once; Postgres takes as long to plan the acceptance of some starts as to run it.
     """
 
     def check(conn: psycopg.Connection[TupleRow]) -> None:
@@ -50,6 +52,7 @@ def open_pool(
             pool.drain()
             raise psycopg.OperationalError("the server closed the connection")
 
+    plans = "force_generic_plan" if generic_plans else "auto"
     pool: ConnectionPool[psycopg.Connection[TupleRow]] = ConnectionPool(
         database_url,
         min_size=1,
@@ -62,7 +65,7 @@ def open_pool(
         kwargs={
             "autocommit": True,
             "application_name": name,
-            "options": "-c timezone=UTC",
+            "options": f"-c timezone=UTC -c plan_cache_mode={plans}",
             **LIVELY,
         },
         open=True,

@@ -20,19 +20,28 @@ class End:
 
 
 def ends(
-    conn: psycopg.Connection, since: float, execution_ids: Sequence[str], limit: int
+    conn: psycopg.Connection,
+    since: float,
+    until: float,
+    execution_ids: Sequence[str],
+    limit: int,
 ) -> list[End]:
-    """The jobs that ended after `since` (Unix time), the newest `limit`; and those named, if so."""
+    """The newest `limit` of the jobs that ended between two Unix times.
+
+    And those of `execution_ids` that have ended before `until`, whenever it was.
+    """
     columns = """execution_id::text, name, status, extract(epoch FROM submitted_at)::float8,
                  extract(epoch FROM ended_at)::float8, coalesce(error->>'message', '')"""
     query = f"""
         SELECT {columns} FROM dpe.jobs
-        WHERE execution_id = ANY(%(ids)s::uuid[]) AND ended_at IS NOT NULL
+        WHERE execution_id = ANY(%(ids)s::uuid[]) AND ended_at < to_timestamp(%(until)s)
         UNION
-        (SELECT {columns} FROM dpe.jobs WHERE ended_at > to_timestamp(%(since)s)
+        (SELECT {columns} FROM dpe.jobs
+         WHERE ended_at > to_timestamp(%(since)s) AND ended_at < to_timestamp(%(until)s)
          ORDER BY ended_at DESC LIMIT %(limit)s)
         """  # noqa: S608
     with conn.cursor(row_factory=args_row(End)) as cursor:
         return cursor.execute(
-            query.encode(), {"ids": list(execution_ids), "since": since, "limit": limit}
+            query.encode(),
+            {"ids": list(execution_ids), "since": since, "until": until, "limit": limit},
         ).fetchall()
