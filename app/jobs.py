@@ -58,8 +58,8 @@ def one(execution_id: str) -> Response:
     wait_s = query.wait_s()
     job = _look_up(execution_id)
     if wait_s and not job.ended:
-        resources().waits.until_ended(job.execution_id, wait_s)
-        job = _look_up(str(job.execution_id))
+        ended = resources().waits.until_ended(job.execution_id, wait_s)
+        job = ended or _look_up(str(job.execution_id))
     headers = {} if job.ended else {"Retry-After": POLL_AFTER_S}
     return json_answer(job_json(job), ACCEPTED if wait_s and not job.ended else 200, headers)
 

@@ -116,7 +116,7 @@ def hold(app: Flask, settings: Settings) -> None:
         pool=pool,
         quick=quick,
         tokens=Tokens(pool),
-        waits=Waits(pool),
+        waits=Waits(quick),
         handover=handover,
         intake=Intake(quick, handover),
         lookups=Together(look_up),

@@ -58,7 +58,8 @@ def answer(accepted: jobs.Accepted, status: str, wait_s: float) -> Response:
     held = resources()
     job = None
     if wait_s:
-        held.waits.until_ended(accepted.execution_id, wait_s)
+        job = held.waits.until_ended(accepted.execution_id, wait_s)
+    if wait_s and job is None:
         with held.pool.connection() as conn:
             job = jobs.get(conn, accepted.execution_id)
     shown = accepted_json(accepted, status) if job is None else job_json(job)

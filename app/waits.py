@@ -15,7 +15,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from worker.store import jobs
 
-FIRST_PAUSE_S = 0.0015
+FIRST_PAUSE_S = 0.0007
 LONGEST_PAUSE_S = 0.05
 PAUSE_PER_AGE = 0.1  # a wait of 100 ms is looked after every 10 ms
 PAUSE_AFTER_ERROR_S = 0.25
@@ -28,6 +28,7 @@ class _Wait:
     execution_id: UUID
     since: float = field(default_factory=time.monotonic)
     over: threading.Event = field(default_factory=threading.Event)
+    job: jobs.Job | None = None  # once it has ended
 
 
 class Waits:
@@ -40,15 +41,12 @@ class Waits:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def until_ended(self, execution_id: UUID, seconds: float) -> None:
-        """Return when the job has ended, when the time is over, or when the process ends.
-
-        Which of them it was, the job's row says.
-        """
+    def until_ended(self, execution_id: UUID, seconds: float) -> jobs.Job | None:
+        """The job, when it has ended; None when the time is over, or the process ends."""
         wait = _Wait(execution_id)
         with self._changed:
             if self._closed:
-                return
+                return None
             self._waiting.add(wait)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._look, name="waits", daemon=True)
@@ -59,6 +57,7 @@ class Waits:
         finally:
             with self._changed:
                 self._waiting.discard(wait)
+        return wait.job
 
     def close(self) -> None:
         """Let all that wait answer now, and take no more."""
@@ -88,9 +87,10 @@ class Waits:
             return
         ids = list({wait.execution_id for wait in waiting})
         with self._pool.connection() as conn:
-            ended = set(jobs.ended(conn, ids))
+            ended = {job.execution_id: job for job in jobs.ended(conn, ids)}
         for wait in waiting:
-            if wait.execution_id in ended:
+            wait.job = ended.get(wait.execution_id)
+            if wait.job is not None:
                 wait.over.set()
 
     def _pause_s(self) -> float | None:

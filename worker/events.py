@@ -38,7 +38,6 @@ class JobEvents:
         self._running = "", 0.0  # its id, when it began
         self._unsent: list[dict[str, Any]] = []
         self._started: dict[str, Any] | None = None  # of the running job, while nobody knows
-        self._some = threading.Event()
         threading.Thread(target=self._send_for_ever, name="events", daemon=True).start()
 
     def begin(self, execution_id: UUID, name: str) -> None:
@@ -49,7 +48,6 @@ class JobEvents:
         with self._guard:
             self._unsent.append(received)
             self._started = received | {"type": "task-started"}
-        self._some.set()
 
     def end(self, status: str | None, error: str = "") -> None:
         """The attempt ended with SUCCESS, FAILED or RETRY, and `error` says why.
@@ -68,16 +66,15 @@ class JobEvents:
             else:
                 event |= {"exception": f"JobFailed({error!r})", "traceback": ""}
             self._unsent.append(event)
-        self._some.set()
 
     def _event(self, kind: str) -> dict[str, Any]:
         return {"type": kind, "uuid": self._running[0], "timestamp": time.time(), **self._of_all}
 
     def _send_for_ever(self) -> None:
         while True:
-            self._some.wait()
-            time.sleep(GATHER_S)
-            self._some.clear()
+            time.sleep(GATHER_S)  # not woken by a job, which would wait for it to go to sleep
+            if not self._unsent:
+                continue
             with self._guard:
                 events, self._unsent = self._unsent, []
                 if self._started is not None:

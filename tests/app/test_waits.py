@@ -109,4 +109,4 @@ def test_old_waits_are_looked_after_less_often(app: Flask, age_s: float) -> None
     waits = Waits(resources.of(app).pool)
     waits._waiting.add(_Wait(uuid4(), since=time.monotonic() - age_s))
     pause = waits._pause_s()
-    assert pause == pytest.approx(min(max(age_s / 10, 0.0015), 0.05), abs=0.001)
+    assert pause == pytest.approx(min(max(age_s / 10, 0.0007), 0.05), abs=0.001)

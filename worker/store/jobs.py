@@ -181,13 +181,18 @@ def find(conn: psycopg.Connection, prefix: str) -> list[UUID]:
     return [row[0] for row in rows]
 
 
-def ended(conn: psycopg.Connection, execution_ids: list[UUID]) -> list[UUID]:
+def ended(conn: psycopg.Connection, execution_ids: list[UUID]) -> list[Job]:
     """Those of the jobs that have ended; one statement serves all that wait."""
-    rows = conn.execute(
-        "SELECT execution_id FROM dpe.jobs WHERE execution_id = ANY(%s) AND ended_at IS NOT NULL",
-        [execution_ids],
-    ).fetchall()
-    return [row[0] for row in rows]
+    with conn.cursor(row_factory=class_row(Job)) as cursor:
+        return cursor.execute(
+            """
+            SELECT execution_id, seq, action_id, version, name, status, attempt, losses,
+                   event_type, priority, retry_of, submitted_at, published_at, started_at,
+                   ended_at, error, result, stats
+            FROM dpe.jobs WHERE execution_id = ANY(%s) AND ended_at IS NOT NULL
+            """,
+            [execution_ids],
+        ).fetchall()
 
 
 @dataclass(frozen=True, slots=True)
