@@ -11,6 +11,8 @@ from flask.json.provider import JSONProvider
 from worker.store.actions import Action
 from worker.store.jobs import Accepted, Job
 from worker.store.priorities import PRIORITIES
+from worker.store.workflow_status import StepStatus
+from worker.store.workflows import Workflow
 
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
 
@@ -47,14 +49,14 @@ def job_url(execution_id: object) -> str:
     return f"/dpe/v3/jobs/{execution_id}"
 
 
-def accepted_json(job: Accepted, status: str) -> dict[str, Any]:
+def accepted_json(job: Accepted, status: str, type: str = "action") -> dict[str, Any]:
     """What a start answers, while the job has not ended."""
     return {
         "id": job.action_id,
         "execution_id": job.execution_id,
         "status": status,
         "timestamp": job.submitted_at,
-        "type": "action",
+        "type": type,
         "name": job.name,
         "version": job.version,
         "execution": {"id": job.execution_id, "status": status, "progress": 0},
@@ -71,7 +73,7 @@ def job_json(job: Job) -> dict[str, Any]:
     return {
         "id": job.action_id,
         "execution_id": job.execution_id,
-        "type": "action",
+        "type": "action" if job.progress is None else "workflow",
         "name": job.name,
         "version": job.version,
         "status": job.status,
@@ -79,7 +81,9 @@ def job_json(job: Job) -> dict[str, Any]:
             "id": job.execution_id,
             "status": job.status,
             # A handler says nothing on its way: done, or not done.
-            "progress": 100 if job.status == "SUCCESS" else 0,
+            "progress": (100 if job.status == "SUCCESS" else 0)
+            if job.progress is None
+            else job.progress,
         },
         "attempt": job.attempt,
         "losses": job.losses,
@@ -94,6 +98,8 @@ def job_json(job: Job) -> dict[str, Any]:
         "result": job.result,
         "stats": job.stats,
         "retry_of": job.retry_of,
+        "run_id": job.run_id,
+        "step": job.step,
         "url": url,
         "log_url": f"{url}/logs",
     }
@@ -112,6 +118,47 @@ def action_json(action: Action) -> dict[str, Any]:
         "files": action.files,
         "created_at": action.created_at,
         "updated_at": action.updated_at,
+    }
+
+
+def workflow_json(workflow: Workflow) -> dict[str, Any]:
+    """One workflow at its newest version; `_id` is what old clients read."""
+    return {
+        "_id": workflow.id,
+        "id": workflow.id,
+        "name": workflow.name,
+        "version": workflow.version,
+        "stages": workflow.definition["stages"],
+        "definition": workflow.definition,
+        "created_at": workflow.created_at,
+        "updated_at": workflow.updated_at,
+    }
+
+
+def step_json(step: StepStatus) -> dict[str, Any]:
+    """One step of a run, with its executions: one, or with for_each several."""
+    return {
+        "step": step.name,
+        "stage": step.stage,
+        "type": step.type,
+        "id": step.id,
+        "name": step.title,
+        "needs": step.needs,
+        "status": step.status,
+        "skipped": step.skipped,
+        "error": step.error,
+        "executions": [
+            {
+                "execution_id": one.execution_id,
+                "status": one.status,
+                "item": one.item,
+                "started_at": one.started_at,
+                "ended_at": one.ended_at,
+                "kept": one.kept,
+                "url": job_url(one.execution_id),
+            }
+            for one in step.executions
+        ],
     }
 
 

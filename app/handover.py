@@ -32,7 +32,7 @@ class Handover:
         self._broken = False
         self._next_try = 0.0
 
-    def publish(self, accepted: Sequence[jobs.Accepted]) -> str:
+    def publish(self, accepted: Sequence[jobs.Accepted | Message]) -> str:
         """Hand jobs over, all together, and return the status that they have then."""
         messages = [
             Message(job.execution_id, job.name, job.published_at, job.priority) for job in accepted

@@ -9,13 +9,13 @@ import psycopg
 from flask import Blueprint, Response, request
 
 from app import query
-from app.answers import job_json, json_answer
+from app.answers import job_json, job_url, json_answer, step_json
 from app.auth import check_session, needs, session
 from app.job_log import log_answer
 from app.resources import resources
 from app.starts import ACCEPTED, POLL_AFTER_S, answer
 from worker.errors import Conflict, Invalid, NotFound
-from worker.store import actions, jobs
+from worker.store import actions, jobs, workflow_starts, workflow_status, workflows
 from worker.store.jobs import FINAL, Filter, Job
 from worker.store.lookups import Lookup
 
@@ -41,6 +41,7 @@ def list_jobs() -> Response:
             since=query.instant("since"),
             until=query.instant("until"),
             retry_of=query.uuid("retry_of"),
+            run_id=query.uuid("run_id"),
             after=_after(conn),
         )
         # One more than asked for: it tells whether there is a next page.
@@ -61,7 +62,12 @@ def one(execution_id: str) -> Response:
         ended = resources().waits.until_ended(job.execution_id, wait_s)
         job = ended or _look_up(str(job.execution_id))
     headers = {} if job.ended else {"Retry-After": POLL_AFTER_S}
-    return json_answer(job_json(job), ACCEPTED if wait_s and not job.ended else 200, headers)
+    shown = job_json(job)
+    if job.progress is not None:
+        with resources().pool.connection() as conn:
+            steps = workflow_status.steps_of(conn, job.execution_id)
+        shown["steps"] = [step_json(step) for step in steps]
+    return json_answer(shown, ACCEPTED if wait_s and not job.ended else 200, headers)
 
 
 def _look_up(execution_id: str) -> Job:
@@ -105,12 +111,27 @@ def retry(execution_id: str) -> Response:
     wait_s = query.wait_s()
     with resources().pool.connection() as conn:
         job = find(conn, execution_id)
+        if job.run_id is not None:
+            raise Conflict(
+                f"execution {job.execution_id} is a step of run {job.run_id}",
+                f"retry that one: POST {job_url(job.run_id)}/retry goes on from what failed",
+            )
+        if job.progress is not None:
+            return _retry_run(conn, job, wait_s)
         accepted = jobs.retry(conn, job.execution_id, session().key_id)
     if accepted is not None:
         return answer(accepted, resources().handover.publish([accepted]), wait_s)
     if not job.ended:
         raise Conflict(f"execution {job.execution_id} is {job.status}: it has not ended yet")
     raise NotFound(f"action {job.action_id} not found: it was deleted", "push it again")
+
+
+def _retry_run(conn: psycopg.Connection, job: Job, wait_s: float) -> Response:
+    started = workflow_starts.retry(conn, job.execution_id, session().key_id, queued=True)
+    if started is None:
+        raise Conflict(f"execution {job.execution_id} is {job.status}: it has not ended yet")
+    resources().handover.publish(started.messages)
+    return answer(started.run, started.run.status, wait_s, "workflow")
 
 
 @routes.route("/dpe/v3/jobs/<execution_id>/stop", methods=["DELETE", "POST"])
@@ -163,10 +184,10 @@ def _action_id(conn: psycopg.Connection) -> str | None:
     given = request.args.get("action") or request.args.get("id")
     if not given or re.fullmatch(r"[0-9a-f]{24}", given):
         return given or None
-    action = actions.get(conn, given)
-    if action is None:
+    found = actions.get(conn, given) or workflows.get(conn, given)
+    if found is None:
         raise NotFound(f"action {given} not found")
-    return action.id
+    return found.id
 
 
 def _after(conn: psycopg.Connection) -> int | None:

@@ -53,7 +53,7 @@ def _accept_once(start: jobs.Start, key: str) -> tuple[jobs.Accepted, str] | Non
     return accepted, held.handover.publish([accepted])
 
 
-def answer(accepted: jobs.Accepted, status: str, wait_s: float) -> Response:
+def answer(accepted: jobs.Accepted, status: str, wait_s: float, type: str = "action") -> Response:
     """Answer an accepted start: at once, or with its end within `wait_s` seconds."""
     held = resources()
     job = None
@@ -62,7 +62,7 @@ def answer(accepted: jobs.Accepted, status: str, wait_s: float) -> Response:
     if wait_s and job is None:
         with held.pool.connection() as conn:
             job = jobs.get(conn, accepted.execution_id)
-    shown = accepted_json(accepted, status) if job is None else job_json(job)
+    shown = accepted_json(accepted, status, type) if job is None else job_json(job)
     headers = {"Location": job_url(accepted.execution_id)}
     if g.get("replayed"):
         headers["Idempotent-Replayed"] = "true"

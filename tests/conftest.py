@@ -79,5 +79,6 @@ def _empty(conn: psycopg.Connection) -> None:
         conn.execute(psycopg.sql.SQL("DROP SCHEMA {} CASCADE").format(psycopg.sql.Identifier(name)))
     conn.execute(
         "TRUNCATE dpe.jobs, dpe.job_logs, dpe.action_files, dpe.action_versions, dpe.actions,"
-        " dpe.tables, dpe.datasets, dpe.file_moves, dpe.sessions, dpe.keys, dpe.idempotency_keys"
+        " dpe.workflows, dpe.tables, dpe.datasets, dpe.file_moves, dpe.sessions, dpe.keys,"
+        " dpe.idempotency_keys"
     )

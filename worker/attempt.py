@@ -9,22 +9,27 @@ import logging
 import os
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 from uuid import UUID
 
 import orjson
 import psycopg
+from redis import RedisError
 
 import worker.lakehouse  # noqa: F401 -- pandas and all, once, before the fork: its memory is shared
+from worker import broker
 from worker.child import Child, this_process
 from worker.errors import ClaimLost, DpeError
 from worker.lakehouse import buckets
 from worker.load import Action, load, settings_of
 from worker.logs import NOTICE, JobLog
-from worker.store import claims
+from worker.store import claims, jobs
+from worker.store.publishing import Message
 from worker.store.retry import is_outage, outage_pause_s
+from worker.store.workflow_steps import Given
+from worker.store.workflow_steps import given as given_to
 
 logger = logging.getLogger("worker.attempt")
 
@@ -35,12 +40,16 @@ class Event:
 
     `content` is the decoded JSON body (None: there was none).  `execution_id` stays the same over
     all attempts of a job: it is the token to give to a service that must do a thing only once.
+    In a workflow, `results` has what the steps before returned, by their names, and `item` what
+    the step is done for, of those that its `for_each` goes over.
     """
 
     type: str
     content: Any
     execution_id: str
     attempt: int
+    results: dict[str, Any] = field(default_factory=dict)
+    item: Any = None
 
 
 class InsertFailed(DpeError):
@@ -87,13 +96,15 @@ def _attempt(this: Child, job: claims.Claim) -> End:
             # Not on the job's connection: its transaction begins with the handler's first
             # statement, so a long handler holds no lock on the engine's tables.
             record, _ = this.connections()
-            action = load(record, job.action_id, job.version, this.folder)
+            given = given_to(record, job.run_id, job.step) if job.run_id and job.step else None
+            action = load(record, job.action_id, job.version, this.folder, given)
             log.begin(action.log_level, f'"{job.name}" BEGIN (custom) action.')
-            result = _call(action, job)
+            result = _call(action, job, given)
             encoded = _encoded(result, log)
             log.add(NOTICE, "dpe", _end_line(job, began))
-            claims.succeed(job, encoded, log.last_part())
+            following = claims.succeed(job, encoded, log.last_part())
             buckets.land(record, job)
+            _hand_on(record, following)
             return End("SUCCESS")
         except ClaimLost:
             buckets.discard(job)
@@ -102,13 +113,23 @@ def _attempt(this: Child, job: claims.Claim) -> End:
             if job.conn.closed:
                 # Whatever the handler made of it, the cause is the lost connection.
                 raise psycopg.OperationalError("the job's connection is closed") from error
-            end = _fail(action, job, error, log, began)
+            end = _fail(this, action, job, error, log, began)
             if not isinstance(error, (Exception, SystemExit)):
                 raise  # KeyboardInterrupt and the like are meant for the worker as well
             return end
 
 
-def _call(action: Action, job: claims.Claim) -> Any:
+def _hand_on(record: psycopg.Connection, following: list[Message]) -> None:
+    """Publish what the end of a step has started; it is committed, so it runs in any case."""
+    try:
+        broker.publish(following)
+    except RedisError:
+        with contextlib.suppress(psycopg.Error):  # then the watch finds them a little later
+            jobs.unpublished(record, [message.execution_id for message in following])
+
+
+def _call(action: Action, job: claims.Claim, given: Given | None) -> Any:
+    event = job.event if given is None else given.event
     context = {
         "execution_id": str(job.execution_id),
         "action_id": job.action_id,
@@ -116,20 +137,32 @@ def _call(action: Action, job: claims.Claim) -> Any:
         "attempt": job.attempt,
         "dataplant_id": "open-dpe",
     }
+    if given is not None:
+        context |= {"workflow_id": given.workflow_id, "run_id": str(job.run_id), "step": job.step}
     with settings_of(action, context):
         handler = action.handler()
-        result = handler(Event(job.event_type, _content(job), str(job.execution_id), job.attempt))
+        result = handler(
+            Event(
+                job.event_type,
+                None if event is None else orjson.loads(event),
+                str(job.execution_id),
+                job.attempt,
+                {} if given is None else given.results,
+                job.item,
+            )
+        )
     if job.insert_errors and not action.keeps_on_insert_error:
         raise InsertFailed("; ".join(job.insert_errors))
     return result
 
 
-def _content(job: claims.Claim) -> Any:
-    return None if job.event is None else orjson.loads(job.event)
-
-
 def _fail(
-    action: Action | None, job: claims.Claim, error: BaseException, log: JobLog, began: float
+    this: Child,
+    action: Action | None,
+    job: claims.Claim,
+    error: BaseException,
+    log: JobLog,
+    began: float,
 ) -> End:
     trace = _trace(error)
     log.add(logging.ERROR, "dpe", trace)
@@ -142,8 +175,9 @@ def _fail(
     if pause_s is None and (job.met_outage or is_outage(error)):
         pause_s = outage_pause_s(job.failures)
     if pause_s is None:
-        claims.fail(job, kept, log.last_part())
+        following = claims.fail(job, kept, log.last_part())
         buckets.discard(job)
+        _hand_on(this.connections()[0], following)
         return End("FAILED", text)
     log.add(NOTICE, "dpe", f'"{job.name}" is tried again in {pause_s:.1f} s')
     claims.fail_for_now(job, kept, pause_s, log.last_part())

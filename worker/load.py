@@ -17,10 +17,12 @@ import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import orjson
 import psycopg
 
 from forepaas.core.settings import CONFIG, PARAMS
@@ -28,6 +30,8 @@ from worker.errors import LoadError
 from worker.logs import NOTICE
 from worker.store import actions
 from worker.store.retry import Retry
+from worker.store.workflow_plan import settings
+from worker.store.workflow_steps import Given
 
 KEPT = 256  # versions per process; the least recently used goes first
 
@@ -73,19 +77,33 @@ class Action:
         return handler
 
 
-_known: OrderedDict[tuple[str, int], Action] = OrderedDict()
+_known: OrderedDict[tuple[str, int, str], Action] = OrderedDict()
 
 
-def load(conn: psycopg.Connection, action_id: str, version: int, folder: Path) -> Action:
-    """The action at this version; its files are laid out below `folder` the first time."""
-    key = action_id, version
+def load(
+    conn: psycopg.Connection,
+    action_id: str,
+    version: int,
+    folder: Path,
+    given: Given | None = None,
+) -> Action:
+    """The action at this version; its files are laid out below `folder` the first time.
+
+    With settings that a step of a workflow gives it, it is another one: most handlers read their
+    parameters at import.
+    """
+    around = [given.under, given.over] if given is not None and (given.under or given.over) else []
+    mark = sha256(orjson.dumps(around)).hexdigest()[:16] if around else ""
+    key = action_id, version, mark
     if key in _known:
         _known.move_to_end(key)
         return _known[key]
     source = actions.source(conn, action_id, version)
     if source is None:
         raise LoadError(f"version {version} of action {action_id} is not in the database")
-    action = _lay_out(source, folder)
+    if around:
+        source = replace(source, config=settings(source.config, *around))
+    action = _lay_out(source, folder, mark)
     _known[key] = action
     if len(_known) > KEPT:
         _, oldest = _known.popitem(last=False)
@@ -130,8 +148,8 @@ def _environ() -> dict[bytes, bytes]:
     return os.environb._data  # type: ignore[attr-defined]
 
 
-def _lay_out(source: actions.Source, folder: Path) -> Action:
-    package = f"action_{source.action_id}_{source.version}"
+def _lay_out(source: actions.Source, folder: Path, mark: str) -> Action:
+    package = f"action_{source.action_id}_{source.version}{mark and '_' + mark}"
     home = folder / package
     for path, content in source.files.items():
         target = home / path

@@ -12,7 +12,15 @@ from redis import RedisError
 
 from worker import broker, data_store
 from worker.settings import Settings
-from worker.store import claims, idempotency, publishing, retention, workers
+from worker.store import (
+    claims,
+    idempotency,
+    publishing,
+    retention,
+    timeouts,
+    workers,
+    workflow_runs,
+)
 
 logger = logging.getLogger("worker.watch")
 
@@ -37,7 +45,8 @@ class Watch:
             return
         settings = self._settings
         claims.give_back_silent(conn, settings.heartbeat_timeout_s, settings.max_losses)
-        claims.end_late(conn)
+        timeouts.end_late(conn)
+        workflow_runs.mend(conn)
         data_store.land_left(conn)
         try:
             publish_due(conn)

@@ -176,19 +176,6 @@ def test_a_job_remembers_the_key_that_started_it(
     assert conn.execute(query).fetchone() == ("a DPE Editor",)
 
 
-def test_workflows_say_that_there_are_none(editor: Caller) -> None:
-    for method, path in [
-        ("POST", "/dpe/v3/workflows/x/start"),
-        ("POST", "/dpe/v3/workflow/x/start"),
-        ("GET", "/dpe/v3/workflows"),
-        ("GET", "/dpe/v3/workflows/x/logs/y"),
-        ("DELETE", "/dpe/v3/workflow/x/stop"),
-    ]:
-        answer = editor.call(method, path)
-        assert answer.status_code == 404, path
-        assert "not available yet" in answer.json["warning"]
-
-
 def test_a_start_that_waits_answers_the_end(
     editor: Caller, action: Action, hand: Hand, conn: psycopg.Connection
 ) -> None:

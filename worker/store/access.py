@@ -19,7 +19,7 @@ from worker.errors import Invalid, NotMigrated
 ROLES: dict[str, tuple[str, ...]] = {
     "DPE Admin": ("*:*:*",),
     "DPE Editor": ("dpe:*:*", "dwh:*:*"),
-    "DPE Starter": ("dpe:action:start", "dpe:job:read"),
+    "DPE Starter": ("dpe:action:start", "dpe:workflow:start", "dpe:job:read"),
     "DPE Viewer": ("dpe:*:read", "dwh:*:read"),
 }
 DEFAULT_ROLE = "DPE Editor"

@@ -53,8 +53,8 @@ def push(conn: psycopg.Connection, action_id: str | None, files: Mapping[str, by
         raise Invalid(f"the action's id must be 24 hex characters in lower case, got {id!r}")
     config = _config(files)
     Retry.of(config)  # raises where it is wrong
-    name, function, timeout_s = _name(config, id), _function(config), _timeout_s(config)
-    priority = _priority(config)
+    name, function, timeout_s = _name(config, id), _function(config), timeout_of(config)
+    priority = priority_of(config)
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(b"%d:%b%d:%b" % (len(path), path.encode(), len(files[path]), files[path]))
@@ -219,7 +219,8 @@ def _function(config: dict[str, Any]) -> str:
     return function
 
 
-def _timeout_s(config: dict[str, Any]) -> float | None:
+def timeout_of(config: dict[str, Any]) -> float | None:
+    """Seconds that a job of this `forepaas.json` may take; None: no limit.  Raises Invalid."""
     timeout = (config.get("params") or {}).get("timeout", DEFAULT_TIMEOUT)
     where = f'{CONFIG_FILE}: "params.timeout"'
     if timeout is None:
@@ -231,7 +232,8 @@ def _timeout_s(config: dict[str, Any]) -> float | None:
     return duration_s(timeout, where)
 
 
-def _priority(config: dict[str, Any]) -> int:
+def priority_of(config: dict[str, Any]) -> int:
+    """The place in PRIORITIES that this `forepaas.json` asks for.  Raises Invalid."""
     name = config.get("priority", (config.get("params") or {}).get("priority", "default"))
     if name not in PRIORITIES:
         known = ", ".join(PRIORITIES)

@@ -14,6 +14,8 @@ import psycopg
 from psycopg.rows import args_row
 
 from worker.errors import ClaimLost
+from worker.store import workflow_runs
+from worker.store.publishing import Message
 
 
 @dataclass(slots=True)
@@ -28,6 +30,9 @@ class Claim:
     event: str | None
     event_type: str
     failures: int
+    run_id: UUID | None  # of a step of a workflow: its run
+    step: str | None
+    item: Any
     # The connection that holds the job's transaction: every row of the handler goes through it.
     conn: psycopg.Connection = field(repr=False)
     stats: list[dict[str, Any]] = field(default_factory=list)
@@ -67,25 +72,26 @@ def claim(
             WHERE execution_id = %(id)s AND status IN ('QUEUED', 'SUBMITTED') AND due_at <= now()
               AND EXISTS (SELECT FROM dpe.workers
                           WHERE id = %(worker)s AND beat_at > now() - interval '5 seconds')
-            RETURNING execution_id, attempt, action_id, version, name, event, event_type, failures
+            RETURNING execution_id, attempt, action_id, version, name, event, event_type, failures,
+                      run_id, step, item
             """,
             {"id": execution_id, "worker": worker_id, "pid": pid},
         ).fetchone()
 
 
-def succeed(job: Claim, result: bytes | None, log: tuple[int, bytes]) -> None:
+def succeed(job: Claim, result: bytes | None, log: tuple[int, bytes]) -> list[Message]:
     """Write status, result, stats and log into the job's transaction, and commit it.
 
-    `result` is encoded JSON or None; `log` is (part, lines as JSON).  Raises ClaimLost, and then
-    the transaction is rolled back.
+    `result` is encoded JSON or None; `log` is (part, lines as JSON).  Returns what the end of a
+    step has started, to be published.  Raises ClaimLost, and then the transaction is rolled back.
     """
-    _end(job, "SUCCESS", None, result, log)
+    return _end(job, "SUCCESS", None, result, log)
 
 
-def fail(job: Claim, error: dict[str, Any], log: tuple[int, bytes]) -> None:
-    """Roll back what the handler wrote, and commit FAILED with its error.  Raises ClaimLost."""
+def fail(job: Claim, error: dict[str, Any], log: tuple[int, bytes]) -> list[Message]:
+    """Roll back what the handler wrote, and commit FAILED with its error; else as `succeed`."""
     job.conn.rollback()
-    _end(job, "FAILED", error, None, log)
+    return _end(job, "FAILED", error, None, log)
 
 
 def fail_for_now(job: Claim, error: dict[str, Any], pause_s: float, log: tuple[int, bytes]) -> None:
@@ -104,12 +110,13 @@ def _end(
     result: bytes | None,
     log: tuple[int, bytes],
     pause_s: float = 0.0,
-) -> None:
+) -> list[Message]:
     # A worker that lost its claim stops here: whoever took, stopped or timed the job out has
     # changed attempt or status, the update finds no row, and the rows of the handler roll back.
     # Finding no row is made an error (a division by zero), so that the COMMIT can be sent in the
     # same breath: Postgres skips what follows an error in a pipeline.
     part, lines = log
+    starts_others = job.run_id is not None and status != "SUBMITTED"
     try:
         with job.conn.pipeline():
             job.conn.execute(
@@ -145,12 +152,18 @@ def _end(
                     "lines": lines.decode(),
                 },
             )
-            job.conn.commit()
+            if not starts_others:
+                job.conn.commit()
+                return []
+        # What follows in the workflow is committed with this end, or not at all.
+        messages = workflow_runs.advance(job.conn, [job.run_id], queued=True)
+        job.conn.commit()
     except psycopg.errors.DivisionByZero:
         job.conn.rollback()
         raise ClaimLost(
             f"attempt {job.attempt} of {job.execution_id} is no longer the owner"
         ) from None
+    return messages
 
 
 def add_log(conn: psycopg.Connection, job: Claim, part: int, lines: bytes) -> None:
@@ -207,7 +220,8 @@ def give_back_silent(conn: psycopg.Connection, heartbeat_timeout_s: float, max_l
     taken = _take_back(
         conn,
         """
-        SELECT execution_id, attempt FROM dpe.jobs r WHERE status = 'PROCESSING' AND NOT EXISTS (
+        SELECT execution_id, attempt FROM dpe.jobs r
+        WHERE status = 'PROCESSING' AND plan IS NULL AND NOT EXISTS (
           SELECT FROM dpe.workers w
           WHERE w.id = r.worker_id AND w.beat_at > now() - %(silent)s * interval '1 second')
         """,
@@ -251,7 +265,7 @@ def _take_back(conn: psycopg.Connection, which: str, values: dict[str, Any]) -> 
           FROM lost
           WHERE j.execution_id = lost.execution_id AND j.attempt = lost.attempt
             AND j.status = 'PROCESSING'
-          RETURNING j.execution_id, j.attempt
+          RETURNING j.execution_id, j.attempt, j.run_id, j.ended_at
         ), logged AS (
           INSERT INTO dpe.job_logs (execution_id, attempt, part, lines)
           SELECT execution_id, attempt, {LAST_PART}, jsonb_build_array(jsonb_build_object(
@@ -261,23 +275,12 @@ def _take_back(conn: psycopg.Connection, which: str, values: dict[str, Any]) -> 
           FROM taken
           ON CONFLICT DO NOTHING
         )
-        SELECT count(*) FROM taken
+        SELECT run_id, ended_at IS NOT NULL FROM taken
         """  # noqa: S608
-    row = conn.execute(query.encode(), values).fetchone()
-    return row[0] if row else 0
-
-
-def end_late(conn: psycopg.Connection) -> int:
-    """End jobs that run past their deadline as TIMEOUT; their supervisors end the processes."""
-    return conn.execute(
-        """
-        UPDATE dpe.jobs
-        SET status = 'TIMEOUT', ended_at = now(), error = json_build_object(
-              'type', 'Timeout', 'traceback', NULL, 'message',
-              format('it ran longer than its timeout of %s s', timeout_s))
-        WHERE status = 'PROCESSING' AND deadline < now()
-        """
-    ).rowcount
+    with conn.transaction():
+        taken = conn.execute(query.encode(), values).fetchall()
+        workflow_runs.advance(conn, (run_id for run_id, ended in taken if ended))
+    return len(taken)
 
 
 # The first loss is the process' fault, the next ones may be the job's: it must not end one process

@@ -38,6 +38,7 @@ def ends(
         UNION
         (SELECT {columns} FROM dpe.jobs
          WHERE ended_at > to_timestamp(%(since)s) AND ended_at < to_timestamp(%(until)s)
+           AND plan IS NULL
          ORDER BY ended_at DESC LIMIT %(limit)s)
         """  # noqa: S608
     with conn.cursor(row_factory=args_row(End)) as cursor:

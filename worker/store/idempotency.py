@@ -4,6 +4,7 @@ Modelled on the IETF draft (draft-ietf-httpapi-idempotency-key-header) and on St
 the caller's own; it is never derived from the body, since two equal events may both be meant.
 """
 
+from collections.abc import Callable
 from hashlib import sha256
 
 import psycopg
@@ -16,7 +17,12 @@ KEPT_S = 86_400.0
 LOCK_TIMEOUT = "2s"
 
 
-def accept_once(conn: psycopg.Connection, start: Start, key: str) -> tuple[Accepted, bool] | None:
+def accept_once(
+    conn: psycopg.Connection,
+    start: Start,
+    key: str,
+    accept: Callable[[psycopg.Connection, Start], Accepted | None] = accept,
+) -> tuple[Accepted, bool] | None:
     """Accept the start, or find the one accepted before under this key.
 
     Returns the accepted job and whether it was there before; None as `accept` does.  Raises
@@ -83,7 +89,8 @@ def _found(conn: psycopg.Connection, start: Start, key: str) -> Accepted:
     with conn.cursor(row_factory=class_row(Accepted)) as cursor:
         job = cursor.execute(
             """
-            SELECT j.execution_id, j.action_id, j.name, j.version, 'QUEUED' AS status,
+            SELECT j.execution_id, j.action_id, j.name, j.version,
+                   CASE WHEN j.plan IS NULL THEN 'QUEUED' ELSE 'PROCESSING' END AS status,
                    j.submitted_at, coalesce(j.published_at, now()) AS published_at, j.priority
             FROM dpe.idempotency_keys k JOIN dpe.jobs j ON j.execution_id = k.execution_id
             WHERE k.key_id = %s AND k.action_id = %s AND k.key = %s

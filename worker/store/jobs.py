@@ -6,18 +6,20 @@ Who owns a running job, and how it ends, is `claims`.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
 import psycopg
 from psycopg.rows import class_row
+
+from worker.store import workflow_runs
 
 FINAL = ("SUCCESS", "FAILED", "TIMEOUT", "STOPPED")
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A job as it stands right after its commit."""
+    """A job, or a run of a workflow, as it stands right after its commit."""
 
     execution_id: UUID
     action_id: str
@@ -51,10 +53,20 @@ class Job:
     error: dict[str, Any] | None
     result: Any
     stats: list[dict[str, Any]] | None
+    run_id: UUID | None  # of a step of a workflow: its run
+    step: str | None
+    progress: int | None  # of a run of a workflow: the percentage of its steps that are decided
 
     @property
     def ended(self) -> bool:
         return self.status in FINAL
+
+
+_JOB: LiteralString = """
+    execution_id, seq, action_id, version, name, status, attempt, losses, event_type, priority,
+    retry_of, submitted_at, published_at, started_at, ended_at, error, result, stats, run_id, step,
+    100 * cardinality(decided) / json_array_length(plan->'steps') AS progress
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +167,7 @@ def get(conn: psycopg.Connection, execution_id: UUID) -> Job | None:
     """One job, or None."""
     with conn.cursor(row_factory=class_row(Job)) as cursor:
         return cursor.execute(
-            """
-            SELECT execution_id, seq, action_id, version, name, status, attempt, losses,
-                   event_type, priority, retry_of, submitted_at, published_at, started_at,
-                   ended_at, error, result, stats
-            FROM dpe.jobs WHERE execution_id = %s
-            """,
+            f"SELECT {_JOB} FROM dpe.jobs WHERE execution_id = %s",  # noqa: S608
             [execution_id],
         ).fetchone()
 
@@ -185,12 +192,9 @@ def ended(conn: psycopg.Connection, execution_ids: list[UUID]) -> list[Job]:
     """Those of the jobs that have ended; one statement serves all that wait."""
     with conn.cursor(row_factory=class_row(Job)) as cursor:
         return cursor.execute(
-            """
-            SELECT execution_id, seq, action_id, version, name, status, attempt, losses,
-                   event_type, priority, retry_of, submitted_at, published_at, started_at,
-                   ended_at, error, result, stats
-            FROM dpe.jobs WHERE execution_id = ANY(%s) AND ended_at IS NOT NULL
-            """,
+            f"""
+            SELECT {_JOB} FROM dpe.jobs WHERE execution_id = ANY(%s) AND ended_at IS NOT NULL
+            """,  # noqa: S608
             [execution_ids],
         ).fetchall()
 
@@ -204,6 +208,7 @@ class Filter:
     since: datetime | None = None
     until: datetime | None = None
     retry_of: UUID | None = None
+    run_id: UUID | None = None
     after: int | None = None  # seq of the page's last job before
 
 
@@ -221,15 +226,14 @@ def list_jobs(
             (where.since, "submitted_at >= %(since)s"),
             (where.until, "submitted_at < %(until)s"),
             (where.retry_of, "retry_of = %(retry_of)s"),
+            (where.run_id, "run_id = %(run_id)s"),
             (where.after, f"seq {direction} %(after)s"),
         )
         if value is not None
     ]
     # Only constants of this function are put together here; every value is a parameter.
     query = f"""
-        SELECT execution_id, seq, action_id, version, name, status, attempt, losses,
-               event_type, priority, retry_of, submitted_at, published_at, started_at,
-               ended_at, error, result, stats
+        SELECT {_JOB}
         FROM dpe.jobs WHERE {" AND ".join(conditions) or "true"}
         ORDER BY seq {order} LIMIT %(limit)s
         """  # noqa: S608
@@ -242,6 +246,7 @@ def list_jobs(
                 "since": where.since,
                 "until": where.until,
                 "retry_of": where.retry_of,
+                "run_id": where.run_id,
                 "after": where.after,
                 "limit": limit,
             },
@@ -268,8 +273,14 @@ def _stop(conn: psycopg.Connection, which: str, id: UUID | str, by: str) -> int:
                error = json_build_object('type', 'Stopped', 'traceback', NULL,
                                           'message', 'stopped by ' || %(by)s::text)
         WHERE {which} AND status IN ('SUBMITTED', 'QUEUED', 'PROCESSING')
+        RETURNING run_id, plan IS NOT NULL
         """  # noqa: S608
-    return conn.execute(query.encode(), {"id": id, "by": by}).rowcount
+    with conn.transaction():
+        stopped = conn.execute(query.encode(), {"id": id, "by": by}).fetchall()
+        workflow_runs.advance(conn, (run_id for run_id, _ in stopped))
+    if any(is_run for _, is_run in stopped):
+        workflow_runs.mend(conn)  # ends their steps; where this process dies, the watch does it
+    return len(stopped)
 
 
 def log_parts(

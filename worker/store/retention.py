@@ -9,8 +9,11 @@ def delete_old_jobs(conn: psycopg.Connection, keep_s: float, limit: int) -> int:
         """
         WITH old AS (
           DELETE FROM dpe.jobs WHERE execution_id IN (
-            SELECT execution_id FROM dpe.jobs
-            WHERE ended_at < now() - %s * interval '1 second' ORDER BY ended_at LIMIT %s)
+            SELECT execution_id FROM dpe.jobs j
+            WHERE ended_at < now() - %s * interval '1 second'
+              AND (run_id IS NULL OR NOT EXISTS (  -- a run that goes on knows by them what is done
+                SELECT FROM dpe.jobs r WHERE r.execution_id = j.run_id AND r.ended_at IS NULL))
+            ORDER BY ended_at LIMIT %s)
           RETURNING execution_id
         ), logs AS (
           DELETE FROM dpe.job_logs WHERE execution_id IN (SELECT execution_id FROM old)
