@@ -86,7 +86,8 @@ def print_job(job: dict[str, Any]) -> None:
     print_fields(
         [
             ("execution_id", job["execution_id"]),
-            ("action", f"{job['name']} ({job['id']}, version {job['version']})"),
+            (job["type"], f"{job['name']} ({job['id']}, version {job['version']})"),
+            ("step of", job.get("run_id") and f"{job['run_id']}: {job['step']}"),
             ("status", job["status"]),
             ("attempt", job["attempt"] or None),
             ("retry_of", job.get("retry_of")),
@@ -100,6 +101,21 @@ def print_job(job: dict[str, Any]) -> None:
             ("traceback", error.get("traceback")),
         ]
     )
+    if "steps" in job:
+        print_steps(job["steps"])
+
+
+def print_steps(steps: list[dict[str, Any]]) -> None:
+    """Print the steps of a run: one line for each execution, or for why there is none."""
+    rows: list[tuple[Any, ...]] = []
+    for step in steps:
+        why = step["skipped"] and f"skipped: {step['skipped']}"
+        first = (step["stage"], step["step"])
+        for one in step["executions"]:
+            rows.append((*first, one["status"], one["execution_id"][:7], one["item"]))
+        if not step["executions"]:
+            rows.append((*first, why or step["status"] or "waits", "", step["error"]))
+    print_table(["STAGE", "STEP", "STATUS", "JOB", ""], rows, empty="no steps")
 
 
 def log_line(line: dict[str, Any]) -> str:
