@@ -1,12 +1,12 @@
 """The two systems that are compared, each started and ended as its users would."""
 
+import http.client
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -61,11 +61,29 @@ class Side:
                 yield what(process)
 
 
+_connections: dict[str, http.client.HTTPConnection] = {}
+
+
 def call(method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Any:
-    """One HTTP call; its decoded answer."""
-    request = urllib.request.Request(url, method=method, data=body, headers=dict(headers))
-    with urllib.request.urlopen(request, timeout=40) as answer:
-        return json.loads(answer.read() or b"null")
+    """One HTTP call, on the connection of the one before where the server keeps it, as clients do.
+
+    Its decoded answer.  Raises OSError, or RuntimeError where the answer is not 2xx.
+    """
+    place, _, path = url.removeprefix("http://").partition("/")
+    for fresh in (False, True):
+        if fresh or place not in _connections:
+            _connections[place] = http.client.HTTPConnection(place, timeout=40)
+        try:
+            _connections[place].request(method, f"/{path}", body, dict(headers))
+            answer = _connections[place].getresponse()
+            text = answer.read()
+            break
+        except (http.client.HTTPException, ConnectionError):
+            if fresh:
+                raise
+    if answer.status >= 300:
+        raise RuntimeError(f"{method} {url}: {answer.status} {text[:200]!r}")
+    return json.loads(text or b"null")
 
 
 class Product:
@@ -112,7 +130,7 @@ class Product:
         """Whether the API accepts starts."""
         try:
             call("GET", f"http://127.0.0.1:{PORTS['product']}/ready", {})
-        except OSError:
+        except (OSError, RuntimeError):
             return False
         return True
 

@@ -94,6 +94,7 @@ def accept_all(conn: psycopg.Connection, starts: Sequence[Start]) -> list[Accept
     stored as QUEUED, as if published already: the publishing that follows then needs no second
     statement.  Where it fails, `unpublished` says so; where the process dies in between, the watch
     finds it.  None stands for a start whose action does not exist or whose session has ended.
+    Arrays go binary: as text, each quote of an event is escaped by a regular expression.
     """
     ids = [start.execution_id for start in starts]
     with conn.cursor(row_factory=class_row(Accepted)) as cursor:
@@ -103,7 +104,7 @@ def accept_all(conn: psycopg.Connection, starts: Sequence[Start]) -> list[Accept
                                   event_type, key_id, timeout_s, priority, published_at)
             SELECT s.id, v.action_id, v.version, v.name, 'QUEUED', s.event, s.type, s.key,
                    v.timeout_s, coalesce(s.priority, v.priority), now()
-            FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::text[],
+            FROM unnest(%b::uuid[], %b::text[], %b::text[], %s::text[], %s::bigint[], %s::text[],
                         %s::smallint[])
                  WITH ORDINALITY AS s (id, action, event, type, key, session, priority, ordinal)
             JOIN dpe.actions a ON a.id = s.action AND a.deleted_at IS NULL
