@@ -74,7 +74,7 @@ def run(profile: Profile, say: Say, folder: Path | None = None) -> Report:
     is deleted where all is well, unless it was named.
     """
     keep, folder = folder, folder or Path(tempfile.mkdtemp(prefix="dpe-faults-"))
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
     report, began = Report(profile.seed), time.monotonic()
     stack = Stack(folder, sabotage.build(profile.build, folder))
