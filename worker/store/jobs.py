@@ -65,7 +65,8 @@ class Job:
 _JOB: LiteralString = """
     execution_id, seq, action_id, version, name, status, attempt, losses, event_type, priority,
     retry_of, submitted_at, published_at, started_at, ended_at, error, result, stats, run_id, step,
-    100 * cardinality(decided) / json_array_length(plan->'steps') AS progress
+    CASE WHEN plan IS NOT NULL THEN 100 * (SELECT count(*) FROM json_object_keys(standings))
+      / json_array_length(plan->'steps') END AS progress
     """
 
 

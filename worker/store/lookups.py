@@ -32,7 +32,9 @@ def look_up(conn: psycopg.Connection, asked: Sequence[Lookup]) -> list[Job | Non
                    j.attempt, j.losses, j.event_type, j.priority, j.retry_of, j.submitted_at,
                    j.published_at, j.started_at, j.ended_at, j.error, j.result, j.stats,
                    j.run_id, j.step,
-                   100 * cardinality(j.decided) / json_array_length(j.plan->'steps')
+                   CASE WHEN j.plan IS NOT NULL
+                     THEN 100 * (SELECT count(*) FROM json_object_keys(j.standings))
+                       / json_array_length(j.plan->'steps') END
             FROM unnest(%s::uuid[], %s::text[]) WITH ORDINALITY AS a (id, session, ordinal)
             JOIN dpe.jobs j ON j.execution_id = a.id
             WHERE EXISTS (

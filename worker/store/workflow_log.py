@@ -18,7 +18,7 @@ def lines(
     at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     news = _News(run, plan, ran, standings)
     said = [*news.ends(), *news.begins()]
-    if not ran and not run.decided:
+    if not ran and not run.standings:
         said.insert(0, ("notice", f'"{run.name}" BEGIN workflow'))
     if over:
         said.append(("notice", f'"{run.name}" END workflow.{_since(run.started_at)}'))
@@ -30,7 +30,7 @@ class _News:
         self, run: Run, plan: Plan, ran: Mapping[str, Ran], standings: Mapping[str, Standing]
     ) -> None:
         self.plan, self.ran, self.standings = plan, ran, standings
-        self.before = set(run.decided)
+        self.before = set(run.standings)
 
     def ends(self) -> Iterator[tuple[str, str]]:
         for step in self.plan.steps:

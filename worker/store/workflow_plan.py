@@ -78,7 +78,7 @@ class Run:
     execution_id: UUID
     name: str
     plan: dict[str, Any]
-    decided: list[str]
+    standings: dict[str, dict[str, Any]]  # of the steps that are decided
     run_id: UUID | None  # of a workflow within a workflow
     key_id: int | None
     item: Any
@@ -114,25 +114,32 @@ class Standing:
     def failed(self) -> bool:
         return self.status in FAILURES
 
+    def as_kept(self) -> dict[str, str | None]:
+        """What is kept of it once it is decided."""
+        return {"status": self.status, "skipped": self.skipped, "error": self.error}
+
 
 class NoList(Exception):
     """What a step is to be done for each of is no list."""
 
 
 def stand(
-    plan: Plan, ran: Mapping[str, Ran], items_of: Callable[[Step], list[Any]]
+    plan: Plan,
+    decided: Mapping[str, Standing],
+    ran: Mapping[str, Ran],
+    items_of: Callable[[Step], list[Any]],
 ) -> dict[str, Standing]:
-    """Where each step stands, given the jobs of those that were started.
+    """Where each step stands, given what was decided before, and the jobs of those started.
 
     `items_of` gives the list that a ready step is done for each of; it may raise NoList.
     """
     standings: dict[str, Standing] = {}
-    started = {name: _started(jobs) for name, jobs in ran.items()}
+    known = {name: _started(jobs) for name, jobs in ran.items()} | dict(decided)
     halted_by = next(
-        (s.name for s in plan.steps if s.stop_on_failure and s.name in started
-         and started[s.name].failed), None)  # fmt: skip
+        (s.name for s in plan.steps if s.stop_on_failure and s.name in known
+         and known[s.name].failed), None)  # fmt: skip
     for step in plan.steps:
-        standing = started.get(step.name)
+        standing = known.get(step.name)
         if standing is None:
             standing = _not_started(plan, step, standings, halted_by, items_of)
         standings[step.name] = standing

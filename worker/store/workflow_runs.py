@@ -79,7 +79,7 @@ def _lock(conn: psycopg.Connection, execution_id: UUID) -> Run | None:
     with conn.cursor(row_factory=class_row(Run)) as cursor:
         return cursor.execute(
             """
-            SELECT execution_id, name, plan, decided, run_id, key_id, item, started_at
+            SELECT execution_id, name, plan, standings, run_id, key_id, item, started_at
             FROM dpe.jobs
             WHERE execution_id = %s AND plan IS NOT NULL AND ended_at IS NULL FOR UPDATE
             """,
@@ -92,23 +92,28 @@ def _advance(
 ) -> tuple[list[Message], list[UUID], bool]:
     """Advance a locked run; return messages of jobs, runs started in it, whether it ended."""
     plan = Plan.of(run.plan)
-    ran, standings = look(conn, run.execution_id, plan, run.item)
+    ran, standings = look(conn, run.execution_id, plan, run.standings, run.item)
     ready = [(plan.step(name), s.items) for name, s in standings.items() if s.items]
     messages, nested = _start(conn, run, ready, queued=queued)
     over = all(standing.decided for standing in standings.values())
     lines = workflow_log.lines(run, plan, ran, standings, over=over)
-    _note(conn, run, [name for name, s in standings.items() if s.decided], lines)
+    _note(conn, run, {n: s.as_kept() for n, s in standings.items() if s.decided}, lines)
     if over:
         _end(conn, run, plan, ran, standings)
     return messages, nested, over
 
 
 def look(
-    conn: psycopg.Connection, run_id: UUID, plan: Plan, item: Any
+    conn: psycopg.Connection,
+    run_id: UUID,
+    plan: Plan,
+    kept: dict[str, dict[str, Any]],
+    item: Any,
 ) -> tuple[dict[str, Ran], dict[str, Standing]]:
     """The jobs of the steps that were started, and where each step stands.
 
-    It sees what those committed who held the run's lock before.
+    `kept` are the standings that the run's row has, `item` is what the run is done for.  It sees
+    what those committed who held the run's lock before.
     """
     with conn.cursor(row_factory=class_row(Ran)) as cursor:
         ran = {
@@ -141,7 +146,8 @@ def look(
             return at_path(event(), path[1:])
         return at_path(results_of(conn, run_id, plan, {path[1]}).get(path[1]), path[1:])
 
-    return ran, stand(plan, ran, items_of)
+    decided = {name: Standing(**standing) for name, standing in kept.items()}
+    return ran, stand(plan, decided, ran, items_of)
 
 
 def _start(
@@ -158,11 +164,11 @@ def _start(
         messages = cursor.execute(
             """
             INSERT INTO dpe.jobs (execution_id, action_id, version, name, event_type, key_id,
-              timeout_s, priority, run_id, step, nth, item, submitted_at, plan, decided, event,
+              timeout_s, priority, run_id, step, nth, item, submitted_at, plan, standings, event,
               status, published_at, started_at, attempt, deadline)
             SELECT s.id, s.action, s.version, s.name, 'workflow', %(key)s, s.timeout_s, s.priority,
                    %(run)s, s.step, s.nth, s.item::json, now, s.plan::json,
-                   CASE WHEN is_run THEN ARRAY[]::text[] END, CASE WHEN is_run THEN r.event END,
+                   CASE WHEN is_run THEN '{}'::json END, CASE WHEN is_run THEN r.event END,
                    CASE WHEN is_run THEN 'PROCESSING' WHEN %(queued)s THEN 'QUEUED'
                      ELSE 'SUBMITTED' END,
                    CASE WHEN is_run OR %(queued)s THEN now END,
@@ -199,19 +205,22 @@ def _start(
 
 
 def _note(
-    conn: psycopg.Connection, run: Run, decided: list[str], lines: list[dict[str, str]]
+    conn: psycopg.Connection,
+    run: Run,
+    decided: dict[str, dict[str, str | None]],
+    lines: list[dict[str, str]],
 ) -> None:
     """Keep what is decided by now, and what that adds to the run's log."""
     conn.execute(
         """
         WITH noted AS (
-          UPDATE dpe.jobs SET decided = %(decided)s WHERE execution_id = %(id)s
+          UPDATE dpe.jobs SET standings = %(decided)s WHERE execution_id = %(id)s
         )
         INSERT INTO dpe.job_logs (execution_id, attempt, part, lines)
         SELECT %(id)s, 1, 1 + coalesce(max(part), 0), %(lines)s
         FROM dpe.job_logs WHERE execution_id = %(id)s HAVING %(lines)s::text <> '[]'
         """,
-        {"id": run.execution_id, "decided": decided, "lines": _json(lines)},
+        {"id": run.execution_id, "decided": _json(decided), "lines": _json(lines)},
     )
 
 

@@ -63,17 +63,17 @@ def retry(
     with conn.transaction():
         row = conn.execute(
             """
-            SELECT action_id, name, version, event, timeout_s, priority, plan, item,
-                   coalesce(retry_of, execution_id)
+            SELECT action_id, name, version, event, timeout_s, priority, plan,
+                   standings, item, coalesce(retry_of, execution_id)
             FROM dpe.jobs WHERE execution_id = %s AND plan IS NOT NULL AND ended_at IS NOT NULL
             """,
             [execution_id],
         ).fetchone()
         if row is None:
             return None
-        workflow_id, name, version, event, timeout_s, priority, plan, item, first = row
+        workflow_id, name, version, event, timeout_s, priority, plan, kept, item, first = row
         try:
-            renewed = workflows.renew_plan(conn, _kept(conn, execution_id, plan, item))
+            renewed = workflows.renew_plan(conn, _kept(conn, execution_id, plan, kept, item))
         except Invalid as error:
             raise _missing(name, error) from None
         start = Start(workflow_id, event, "retry", key_id, priority=priority)
@@ -82,16 +82,21 @@ def retry(
 
 
 def _kept(
-    conn: psycopg.Connection, run_id: UUID, stored: dict[str, Any], item: Any
+    conn: psycopg.Connection,
+    run_id: UUID,
+    stored: dict[str, Any],
+    decided: dict[str, dict[str, Any]],
+    item: Any,
 ) -> dict[str, Any]:
     """The plan of a run, and in it as kept what needs not be done again."""
     plan = Plan.of(stored)
-    _, standings = workflow_runs.look(conn, run_id, plan, item)
+    _, standings = workflow_runs.look(conn, run_id, plan, decided, item)
     again = {n for n, s in standings.items() if s.failed or not s.decided}
     if not again:
         return {**stored, "kept": {}}
     rows = conn.execute(
-        "SELECT step, nth, execution_id, status, plan, item FROM dpe.jobs WHERE run_id = %s",
+        "SELECT step, nth, execution_id, status, plan, standings, item"
+        " FROM dpe.jobs WHERE run_id = %s",
         [run_id],
     ).fetchall()
     kept: dict[str, dict[str, str]] = {}
@@ -104,8 +109,8 @@ def _kept(
         done = {str(nth): str(id) for _, nth, id, status, *_ in mine if status == "SUCCESS"}
         kept[step.name] = plan.kept.get(step.name, {}) | done
         if step.plan is not None and step.for_each is None and mine and not done:
-            _, _, inner, _, inner_plan, inner_item = mine[0]
-            steps[-1] = {**written, "plan": _kept(conn, inner, inner_plan, inner_item)}
+            _, _, inner, _, *of_inner = mine[0]
+            steps[-1] = {**written, "plan": _kept(conn, inner, *of_inner)}
     return {**stored, "steps": steps, "kept": kept}
 
 
@@ -122,7 +127,7 @@ def _insert(
             """
             INSERT INTO dpe.jobs (execution_id, action_id, version, name, status, attempt, event,
               event_type, key_id, timeout_s, priority, published_at, started_at, deadline, plan,
-              decided, retry_of)
+              standings, retry_of)
             VALUES (%(id)s, %(workflow)s, %(version)s, %(name)s, 'PROCESSING', 1, %(event)s,
               %(type)s, %(key)s, %(timeout)s, coalesce(%(priority)s, 1), now(), now(),
               now() + %(timeout)s * interval '1 second', %(plan)s, '{}', %(retry_of)s)

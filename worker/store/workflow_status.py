@@ -45,13 +45,14 @@ class StepStatus:
 def steps_of(conn: psycopg.Connection, run_id: UUID) -> list[StepStatus]:
     """The steps of a run, each after those that it needs."""
     row = conn.execute(
-        "SELECT plan, item FROM dpe.jobs WHERE execution_id = %s AND plan IS NOT NULL", [run_id]
+        "SELECT plan, standings, item FROM dpe.jobs WHERE execution_id = %s AND plan IS NOT NULL",
+        [run_id],
     ).fetchone()
     if row is None:
         return []
-    plan, item = Plan.of(row[0]), row[1]
+    plan = Plan.of(row[0])
     executions = _executions(conn, run_id, plan)
-    ran, standings = look(conn, run_id, plan, item)
+    ran, standings = look(conn, run_id, plan, *row[1:])
     found = []
     for step in plan.steps:
         standing = standings[step.name]
