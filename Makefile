@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test faults soak lint bench clean
+.PHONY: help run test faults soak fuzz lint bench clean
 
 VENV := .venv
 TESTS ?=
@@ -33,6 +33,11 @@ faults: $(VENV)/.installed-dev  ## 10,000 jobs under 100 faults, then an indepen
 
 soak: $(VENV)/.installed-dev  ## The same for as long as you like (SECONDS=)
 	@$(FAULTS) --seconds $(SECONDS) --jobs 1 --faults 1
+
+REQUESTS ?= 10000
+
+fuzz: $(VENV)/.installed-dev  ## Send generated requests to every route, hold the answers against /openapi.json (REQUESTS=)
+	@$(VENV)/bin/python -m tests.fuzz --requests $(REQUESTS) --seed $(SEED)
 
 lint: $(VENV)/.installed-dev  ## Check format, style, types and who imports whom
 	@$(VENV)/bin/ruff format --check --quiet . || { echo 'mend it: $(VENV)/bin/ruff format .' >&2; exit 1; }

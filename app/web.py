@@ -17,6 +17,7 @@ from app import (
     workflows,
 )
 from app.answers import Orjson
+from app.openapi import document
 from worker.settings import Settings
 
 
@@ -40,6 +41,7 @@ def build(settings: Settings) -> Flask:
         login,
         keys,
         health,
+        document,
     ):
         app.register_blueprint(subject.routes)
     errors.register(app)

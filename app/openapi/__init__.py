@@ -1,0 +1,1 @@
+"""The API described for programs: `/openapi.json`, OpenAPI 3.1."""

@@ -1,0 +1,217 @@
+"""The shapes of what is sent and answered, as JSON Schema (2020-12, the dialect of OpenAPI 3.1)."""
+
+from typing import Any
+
+from worker.store.priorities import PRIORITIES
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+WHOLE: Schema = {"type": "integer"}
+NUMBER: Schema = {"type": "number"}
+YES_OR_NO: Schema = {"type": "boolean"}
+TIME: Schema = {"type": "string", "format": "date-time"}
+UUID: Schema = {"type": "string", "format": "uuid"}
+ANYTHING: Schema = {}
+HEX_ID: Schema = {"type": "string", "pattern": "^[0-9a-f]{24}$"}
+FREE: Schema = {"type": "object"}
+
+STATUSES = ("SUBMITTED", "QUEUED", "PROCESSING", "SUCCESS", "FAILED", "TIMEOUT", "STOPPED")
+STATUS: Schema = {"enum": list(STATUSES)}
+
+
+def ref(name: str) -> Schema:
+    """A shape of this file by its name."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def either(*schemas: Schema) -> Schema:
+    """One of several shapes."""
+    return {"anyOf": list(schemas)}
+
+
+def maybe(schema: Schema) -> Schema:
+    """A shape, or null."""
+    return either(schema, {"type": "null"})
+
+
+def array(of: Schema) -> Schema:
+    """A list of a shape."""
+    return {"type": "array", "items": of}
+
+
+def record(_required: str | None = None, **fields: Schema) -> Schema:
+    """An object with these fields, all of them there unless `_required` names those that are."""
+    required = list(fields) if _required is None else _required.split()
+    return {"type": "object", "properties": fields, "required": required}
+
+
+EXECUTION = record(
+    id=UUID, status=STATUS, progress={"type": "number", "minimum": 0, "maximum": 100}
+)
+
+STEP = record(
+    step=TEXT,
+    stage=maybe(TEXT),
+    type={"enum": ["action", "workflow"]},
+    id=TEXT,
+    name=maybe(TEXT),
+    needs=array(TEXT),
+    status=maybe(STATUS),
+    skipped=maybe(TEXT),
+    error=ANYTHING,
+    executions=array(FREE),
+)
+
+JOB = record(
+    id=TEXT,
+    execution_id=UUID,
+    type={"enum": ["action", "workflow"]},
+    name=TEXT,
+    version=WHOLE,
+    status=STATUS,
+    execution=EXECUTION,
+    attempt=WHOLE,
+    losses=WHOLE,
+    event_type=TEXT,
+    priority={"enum": list(PRIORITIES)},
+    timestamp=TIME,
+    submitted_at=TIME,
+    started_at=maybe(TIME),
+    ended_at=maybe(TIME),
+    duration=maybe(NUMBER),
+    error=maybe(FREE),
+    result=ANYTHING,
+    stats=ANYTHING,
+    retry_of=maybe(UUID),
+    url=TEXT,
+    log_url=TEXT,
+)
+JOB["properties"]["steps"] = array(STEP)
+
+PROBLEM = record(
+    "type title status detail",
+    error=TEXT,
+    warning=TEXT,
+    type=TEXT,
+    title=TEXT,
+    status=WHOLE,
+    detail=TEXT,
+    hint=TEXT,
+    id=TEXT,
+)
+PROBLEM["description"] = (
+    "RFC 9457's fields, and `error` (404: `warning`) for clients of the platform; `hint` says what"
+    " to do next, `id` is that of a 500 in the API's log."
+)
+
+ATTRIBUTE = record(
+    "name type",
+    name={"type": "string", "minLength": 1, "maxLength": 63},
+    type={"enum": ["Number", "String", "Boolean", "Date", "Datetime"]},
+    format={"enum": ["integer", "float", "json", None]},
+    description=maybe(TEXT),
+    column_type=maybe(TEXT),
+    renamed_from=maybe(TEXT),
+)
+
+SESSION = record(
+    uid=TEXT,
+    user=TEXT,
+    firstname=TEXT,
+    lastname=TEXT,
+    civility=TEXT,
+    login=TEXT,
+    password_renew=YES_OR_NO,
+    password_expiration=TIME,
+    token=TEXT,
+    apikey=TEXT,
+    role=TEXT,
+    permissions=array(TEXT),
+    expires_at=TIME,
+)
+
+TABLE = record(
+    "dataset name attributes",
+    dataset=TEXT,
+    name=TEXT,
+    description=maybe(TEXT),
+    attributes={"type": "array", "items": ref("Attribute"), "minItems": 1},
+    primary_key=maybe(either(TEXT, array(TEXT))),
+    indexes=maybe(array(either(TEXT, array(TEXT)))),
+)
+
+SCHEMAS: dict[str, Schema] = {
+    "Problem": PROBLEM,
+    "Accepted": record(
+        id=TEXT,
+        execution_id=UUID,
+        status=STATUS,
+        timestamp=TIME,
+        type={"enum": ["action", "workflow"]},
+        name=TEXT,
+        version=WHOLE,
+        execution=EXECUTION,
+        url=TEXT,
+    ),
+    "Job": JOB,
+    "LogLine": record(at=TIME, level=TEXT, logger=TEXT, message=TEXT, attempt=WHOLE),
+    "Stopped": record(id=TEXT, stopped=WHOLE),
+    "Action": record(
+        _id=HEX_ID,
+        id=HEX_ID,
+        name=TEXT,
+        version=WHOLE,
+        function_name=TEXT,
+        timeout_s=maybe(NUMBER),
+        config=FREE,
+        files=array(TEXT),
+        created_at=TIME,
+        updated_at=TIME,
+    ),
+    "Files": record(
+        files={"type": "object", "additionalProperties": {"type": "string", "format": "byte"}}
+    ),
+    "Deleted": record(id=HEX_ID, name=TEXT, deleted=YES_OR_NO),
+    "Workflow": record(
+        _id=HEX_ID,
+        id=HEX_ID,
+        name=TEXT,
+        version=WHOLE,
+        stages=ANYTHING,
+        definition=FREE,
+        created_at=TIME,
+        updated_at=TIME,
+    ),
+    "Attribute": ATTRIBUTE,
+    "Table": TABLE,
+    "ListedTable": record("dataset name built_at", dataset=TEXT, name=TEXT, built_at=maybe(TIME)),
+    "StandingTable": record(
+        "dataset name built_at standing",
+        dataset=TEXT,
+        name=TEXT,
+        attributes=array(ref("Attribute")),
+        built_at=maybe(TIME),
+        standing=maybe(record(kind=TEXT, rows_about=maybe(NUMBER), bytes=WHOLE)),
+    ),
+    "Plan": record(
+        dataset=TEXT,
+        name=TEXT,
+        plan=TEXT,
+        loses_data=YES_OR_NO,
+        steps=array(record(step=TEXT, what=TEXT, loses_data=YES_OR_NO)),
+    ),
+    "Changes": record(dataset=TEXT, name=TEXT, changes=array(TEXT)),
+    "Dataset": record("name dialect tables", name=TEXT, dialect=TEXT, tables=WHOLE),
+    "Login": record(auth_mode={"const": "apikey"}, apikey=TEXT, secretkey=TEXT),
+    "Session": SESSION,
+    "Key": record(
+        apikey=TEXT, name=TEXT, role=TEXT, created_at=TIME, expires_at=TIME, revoked_at=maybe(TIME)
+    ),
+    "NewKey": record(
+        apikey=TEXT, secretkey=TEXT, name=TEXT, role=TEXT, created_at=TIME, expires_at=TIME
+    ),
+    "Ready": record(
+        status=TEXT, database=TEXT, broker=TEXT, workers=maybe(WHOLE), stuck=maybe(WHOLE)
+    ),
+}  # fmt: skip
