@@ -1,5 +1,6 @@
 """What requests carry: events, kept byte for byte, and JSON objects."""
 
+import zlib
 from codecs import BOM_UTF8
 from typing import Any
 
@@ -8,8 +9,9 @@ from flask import request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from worker.errors import Invalid
+from worker.errors import Invalid, TooLarge, Unsupported
 
+GZIP = 16 + zlib.MAX_WBITS  # zlib's way to say it
 MAX_OBJECT_BYTES = 1_000_000  # of a body that is no event: a login, a key, a table
 
 
@@ -60,15 +62,37 @@ def _text(body: bytes) -> str | None:
     charset = request.mimetype_params.get("charset", "utf-8")
     if charset.lower().replace("_", "-") not in {"utf-8", "utf8", "us-ascii", "ascii"}:
         raise Invalid(f"the body's charset is {charset}: JSON is sent as UTF-8 (RFC 8259)")
-    encoding = request.headers.get("Content-Encoding", "identity")
-    if encoding.lower() != "identity":
-        raise Invalid(f"the body's Content-Encoding is {encoding}: send it as it is")
+    body = _unpacked(body)
     try:
         # A mark at the beginning is what Windows' editors write; RFC 8259 allows to ignore it.
         text = body.removeprefix(BOM_UTF8).decode()
     except UnicodeDecodeError as error:
         raise Invalid(f"the body is not UTF-8: byte {error.start + 1} of {len(body)}") from None
     return None if not text or text.isspace() else text
+
+
+def _unpacked(body: bytes) -> bytes:
+    """The body as it was before gzip; never more bytes than a body may have as it is."""
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding == "identity":
+        return body
+    if encoding not in {"gzip", "x-gzip"}:
+        raise Unsupported(f"the body's Content-Encoding is {encoding}: send it as it is, or gzip")
+    most = request.max_content_length
+    unpacking = zlib.decompressobj(GZIP)
+    try:
+        found = unpacking.decompress(body, 0 if most is None else most + 1)
+    except zlib.error as error:
+        raise Invalid(
+            f"the body is no gzip, though its Content-Encoding says so: {error}"
+        ) from None
+    if most is not None and len(found) > most:
+        raise TooLarge(f"the body unpacks to more than the {most} bytes allowed")
+    if not unpacking.eof:
+        raise Invalid("the body's gzip breaks off before its end")
+    if unpacking.unused_data:
+        raise Invalid(f"{len(unpacking.unused_data)} bytes follow the end of the body's gzip")
+    return found
 
 
 def _parse(text: str) -> Any:

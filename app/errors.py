@@ -4,6 +4,7 @@ Here alone is decided which status an error gets.  Nothing of a stack trace leav
 """
 
 import logging
+import math
 import re
 from typing import Any
 from uuid import uuid4
@@ -21,8 +22,10 @@ from worker.errors import (
     NotFound,
     NotMigrated,
     TooLarge,
+    TooMany,
     Unauthenticated,
     Unavailable,
+    Unsupported,
 )
 
 NOT_FOUND = 404
@@ -50,15 +53,24 @@ def answer(error: Exception) -> Response:
         # The path alone: the query may carry a token.
         logger.error("%s %s failed (id %s)", request.method, request.path, members["id"],
                      exc_info=error)  # fmt: skip
-    headers = {}
-    if isinstance(known, Unauthenticated):
-        headers["WWW-Authenticate"] = "Bearer"
     if isinstance(known, Unavailable):
-        headers["Retry-After"] = RETRY_AFTER_S
         logger.warning("%s %s: %s", request.method, request.path, known)
     if known.hint:
         members["hint"] = known.hint
-    return _problem(known.status, known.title, str(known), members, headers, type(known))
+    return _problem(known.status, known.title, str(known), members, _headers(known), type(known))
+
+
+def _headers(known: DpeError) -> dict[str, str]:
+    match known:
+        case Unauthenticated():
+            return {"WWW-Authenticate": "Bearer"}
+        case Unavailable():
+            return {"Retry-After": RETRY_AFTER_S}
+        case TooMany():
+            return {"Retry-After": str(math.ceil(known.retry_after_s))}
+        case Unsupported():
+            return {"Accept-Encoding": "gzip"}  # RFC 9110, section 15.5.16
+    return {}
 
 
 def _known(error: Exception) -> DpeError | None:

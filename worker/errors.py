@@ -80,6 +80,24 @@ class TooLarge(DpeError):
     title = "The body is too large"
 
 
+class Unsupported(DpeError):
+    """A body that is encoded in a way not taken here."""
+
+    status = 415
+    title = "The body's encoding is not taken"
+
+
+class TooMany(DpeError):
+    """More at once than is allowed; the same call may pass in `retry_after_s` seconds."""
+
+    status = 429
+    title = "Too many at once"
+
+    def __init__(self, message: str, hint: str = "", retry_after_s: float = 1.0) -> None:
+        super().__init__(message, hint)
+        self.retry_after_s = retry_after_s
+
+
 class Unavailable(DpeError):
     """Postgres does not answer now; the same call may pass in a moment."""
 
