@@ -19,6 +19,7 @@ from app.commands.job import job
 from app.commands.key import key, token
 from app.commands.start import start
 from app.commands.table import table
+from app.commands.trigger import trigger
 from app.commands.workflow import workflow
 from app.terminal import json_option
 from worker.errors import DpeError
@@ -46,7 +47,7 @@ def dpe(traceback: bool) -> None:
     """
 
 
-for command in (dataset, table, action, workflow, key, token, start, job, healthy):
+for command in (dataset, table, action, workflow, trigger, key, token, start, job, healthy):
     dpe.add_command(command)
 
 

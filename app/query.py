@@ -67,6 +67,11 @@ def priority() -> int | None:
     return PRIORITIES.index(choice("priority", "", PRIORITIES))
 
 
+def event_type() -> str:
+    """What a start call says of itself: a program's (`api`), or a person's (`manual`)."""
+    return choice("event_type", "api", ("api", "manual"))
+
+
 def instant(name: str) -> datetime | None:
     """A time in ISO 8601; one without an offset is UTC."""
     text = request.args.get(name)

@@ -24,14 +24,12 @@ ACTION_ID = re.compile("[0-9a-f]{24}")
 def start(id: str) -> Response:
     """Accept an event for an action: durable when this answers."""
     wait_s = query.wait_s()
-    priority = query.priority()
+    priority, event_type = query.priority(), query.event_type()
     event = body.event()
     # Checked here: what Postgres can't take, like a NUL, would fail all starts of its statement.
     if not ACTION_ID.fullmatch(id):
         raise _unknown(id)
-    start = jobs.Start(
-        id, event, key_id=session().key_id, session_id=session().id, priority=priority
-    )
+    start = jobs.Start(id, event, event_type, session().key_id, session().id, priority)
     key = query.idempotency_key()
     found = resources().intake.accept(start) if key is None else _accept_once(start, key)
     if found is None:

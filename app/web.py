@@ -14,6 +14,7 @@ from app import (
     starts,
     table_rows,
     tables,
+    triggers,
     workflows,
 )
 from app.answers import Orjson
@@ -35,6 +36,7 @@ def build(settings: Settings) -> Flask:
         jobs,
         actions,
         workflows,
+        triggers,
         tables,
         table_rows,
         datasets,

@@ -81,11 +81,11 @@ def delete(id: str) -> Response:
 def start(id: str) -> Response:
     """Start a run: it and its first steps are durable when this answers."""
     wait_s = query.wait_s()
-    priority = query.priority()
+    priority, event_type = query.priority(), query.event_type()
     event = body.event()
     if not WORKFLOW_ID.fullmatch(id):
         raise _unknown(id)
-    start = jobs.Start(id, event, key_id=session().key_id, priority=priority)
+    start = jobs.Start(id, event, event_type, session().key_id, priority=priority)
     messages: list[Message] = []
 
     def accept(conn: psycopg.Connection, start: jobs.Start) -> jobs.Accepted | None:

@@ -18,6 +18,7 @@ from worker.store import (
     publishing,
     retention,
     timeouts,
+    trigger_ticks,
     workers,
     workflow_runs,
 )
@@ -48,6 +49,7 @@ class Watch:
         timeouts.end_late(conn)
         workflow_runs.mend(conn)
         data_store.land_left(conn)
+        trigger_ticks.start_due(conn)
         try:
             publish_due(conn)
             publish_overtaken(conn)
@@ -61,6 +63,8 @@ class Watch:
             retention.delete_ended_sessions(conn)
             idempotency.forget_old(conn)
             workers.forget_dead(conn, FORGET_WORKERS_S)
+            trigger_ticks.rearm(conn)
+            trigger_ticks.forget_old(conn, settings.keep_jobs_s)
             data_store.sweep(conn)
 
 

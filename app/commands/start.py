@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -36,10 +37,9 @@ def start_action(
       echo '[{"event_id": 1}]' | dpe start action 5eaf0db7f6f51d5255974217 --data -
     """
     client = Client.from_environ()
-    path = f"/dpe/v3/actions/{action_id}/start"
-    if priority:
-        path += f"?priority={priority}"
-    answer = client.call("POST", path, read_data(data)).data
+    asked = {"priority": priority, "event_type": "manual"}
+    path = f"/dpe/v3/actions/{quote(action_id, safe='')}/start"
+    answer = client.call("POST", path, read_data(data), query=asked).data
     show_started(client, answer, wait=wait, as_json=as_json)
 
 

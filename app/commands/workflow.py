@@ -132,9 +132,8 @@ def start(
     """
     client = Client.from_environ()
     path = f"/dpe/v3/workflows/{client.get(_path(workflow_id)).data['id']}/start"
-    if priority:
-        path += f"?priority={priority}"
-    answer = client.call("POST", path, read_data(data)).data
+    asked = {"priority": priority, "event_type": "manual"}
+    answer = client.call("POST", path, read_data(data), query=asked).data
     show_started(client, answer, wait=wait, as_json=as_json)
 
 

@@ -41,6 +41,7 @@ def whole(least: int, most: int) -> Schema:
 WAIT = query("wait", {"type": "number", "minimum": 0, "maximum": 30},
              "seconds to hold the answer until the job has ended")  # fmt: skip
 PRIORITY = query("priority", {"enum": list(PRIORITIES)}, "else the action's own")
+EVENT_TYPE = query("event_type", {"enum": ["api", "manual"]}, "whether a person made this start")
 IDEMPOTENCY_KEY: Parameter = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -75,7 +76,7 @@ START = {
     "answers": STARTED,
     "body": ANYTHING,
     "body_optional": True,
-    "parameters": (WAIT, PRIORITY, IDEMPOTENCY_KEY),
+    "parameters": (WAIT, PRIORITY, EVENT_TYPE, IDEMPOTENCY_KEY),
     "errors": (409, 422),
     "headers": LOCATION,
 }
@@ -143,6 +144,20 @@ OPERATIONS: dict[str, Operation] = {
     "workflows.start": Operation(**START, example={"day": "2026-01-31"}),
     "workflows.stop_all": Operation({200: ref("Stopped")}),
     "workflows.logs": LOG,
+    "triggers.list_triggers": Operation({200: array(ref("Trigger"))}),
+    "triggers.put": Operation(
+        {200: ref("Trigger")},
+        ref("TriggerDefinition"),
+        {"action": "5eaf0db7f6f51d5255974217", "cron": "30 2 * * *", "timezone": "Europe/Paris"},
+        errors=(404,),
+    ),
+    "triggers.one": Operation({200: ref("ShownTrigger")}),
+    "triggers.upcoming": Operation(
+        {200: ref("Upcoming")}, parameters=(query("count", whole(1, 100), "ticks; default 5"),)
+    ),
+    "triggers.pause": Operation({200: ref("Trigger")}),
+    "triggers.resume": Operation({200: ref("Trigger")}),
+    "triggers.delete": Operation({200: record(name=TEXT, deleted=YES_OR_NO)}),
     "tables.build": Operation(
         {201: ref("Changes")},
         ref("Table"),

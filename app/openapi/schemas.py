@@ -141,6 +141,28 @@ TABLE = record(
     indexes=maybe(array(either(TEXT, array(TEXT)))),
 )
 
+TRIGGER: dict[str, Schema] = {
+    "name": TEXT,
+    "action": TEXT,
+    "workflow": TEXT,
+    "cron": TEXT,
+    "timezone": TEXT,
+    "event": ANYTHING,
+    "catch_up": {"enum": ["none", "last", "all"]},
+    "catch_up_limit": {"type": "integer", "minimum": 1, "maximum": 1000},
+    "overlap": {"enum": ["allow", "skip"]},
+    "paused": YES_OR_NO,
+}
+TRIGGER_NEEDED = "name cron timezone catch_up catch_up_limit overlap paused next_at"
+TRIGGER_TIMES: dict[str, Schema] = {"next_at": maybe(TIME), "created_at": TIME, "updated_at": TIME}
+TICK = record(
+    tick=TIME,
+    outcome={"enum": ["started", "skipped", "missed", "failed"]},
+    execution_id=maybe(UUID),
+    error=maybe(TEXT),
+    decided_at=TIME,
+)
+
 SCHEMAS: dict[str, Schema] = {
     "Problem": PROBLEM,
     "Accepted": record(
@@ -182,6 +204,12 @@ SCHEMAS: dict[str, Schema] = {
         definition=FREE,
         created_at=TIME,
         updated_at=TIME,
+    ),
+    "TriggerDefinition": record("cron", **TRIGGER),
+    "Trigger": record(TRIGGER_NEEDED, **TRIGGER, **TRIGGER_TIMES),
+    "ShownTrigger": record(TRIGGER_NEEDED, **TRIGGER, **TRIGGER_TIMES, ticks=array(TICK)),
+    "Upcoming": record(
+        name=TEXT, timezone=TEXT, paused=YES_OR_NO, next=array(record(tick=TIME, local=TIME))
     ),
     "Attribute": ATTRIBUTE,
     "Table": TABLE,

@@ -11,7 +11,7 @@ from tests.app.conftest import Caller
 from worker.store import access
 from worker.store.actions import Action
 
-OPEN = {"/health", "/ready", "/iam/login", "/iam/v4/login"}
+OPEN = {"/health", "/ready", "/iam/login", "/iam/v4/login", "/openapi.json"}
 
 
 def test_every_route_declares_what_it_needs(app: Flask) -> None:
