@@ -54,7 +54,7 @@ def session() -> Session:
 
 def token_secret() -> str:
     """The secret inside this request's token; raises Unauthenticated where there is none."""
-    return resources().tokens.unseal(_token())
+    return resources().tokens.unseal(token())
 
 
 def check_session() -> None:
@@ -62,23 +62,24 @@ def check_session() -> None:
     _authenticate(known_will_do=False)
 
 
-def _token() -> str:
+def token() -> str:
+    """The token that this request came with; raises Unauthenticated where there is none."""
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    token = value.strip() if scheme.lower() == "bearer" else request.args.get("token", "")
-    if not token:
+    given = value.strip() if scheme.lower() == "bearer" else request.args.get("token", "")
+    if not given:
         raise Unauthenticated(hint="send ?token= or Authorization: Bearer; POST /iam/login has it")
-    return token
+    return given
 
 
 def _authenticate(known_will_do: bool) -> Session:
-    token = _token()
+    given = token()
     held = resources()
-    found = held.sessions.get(token) if known_will_do else None
+    found = held.sessions.get(given) if known_will_do else None
     if found is None:
-        secret = held.tokens.unseal(token)
+        secret = held.tokens.unseal(given)
         with held.pool.connection() as conn:
             found = access.find_session(conn, secret)
-        held.sessions.keep(token, found)
+        held.sessions.keep(given, found)
     if found is None:
         raise Unauthenticated
     return found

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request
 
 from app import body
 from app.answers import json_answer
-from app.auth import ANY_SESSION, needs, open_to_all, session, token_secret
+from app.auth import ANY_SESSION, needs, open_to_all, session, token, token_secret
 from app.resources import resources
 from worker.errors import Invalid, Unauthenticated
 from worker.store import access
@@ -43,7 +43,7 @@ def login() -> Response:
 @needs(ANY_SESSION)
 def check_session() -> Response:
     """The session of the token that came."""
-    return json_answer(_session_json(session(), resources().tokens.seal(token_secret())))
+    return json_answer(_session_json(session(), token()))
 
 
 @routes.route("/iam/logout", methods=["DELETE", "POST"])
