@@ -1,23 +1,25 @@
-"""Actions: list, look at, push, pull, delete."""
+"""Actions: list, look at, push, pull, go back to an earlier version, delete."""
 
 import binascii
 from base64 import b64decode, b64encode
+from dataclasses import asdict
 
 import psycopg
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
-from app import body
+from app import body, query
 from app.answers import action_json, json_answer
 from app.auth import needs
 from app.resources import resources
 from worker.errors import Invalid, NotFound
-from worker.store import actions
+from worker.store import action_versions, actions
 from worker.store.actions import Action
 
 routes = Blueprint("actions", __name__)
 
 MAX_PUSH_BYTES = 50_000_000  # of all files of an action, in base64
 CREATED = 201
+HIGHEST_VERSION = 2**31 - 1
 
 
 @routes.get("/dpe/v3/actions")
@@ -60,19 +62,44 @@ def push(id: str) -> Response:
 @routes.get("/dpe/v3/action/<id>/files")
 @needs("dpe:action:read")
 def pull(id: str) -> Response:
-    """The files of the newest version, byte for byte."""
+    """The files of the version that starts run, or of `?version=`, byte for byte."""
     with resources().pool.connection() as conn:
         action = _find(conn, id)
-        source = actions.source(conn, action.id, action.version)
-    files = source.files if source else {}
+        version = query.count("version", action.version, HIGHEST_VERSION)
+        source = actions.source(conn, action.id, version)
+    if source is None:
+        raise NotFound(f"version {version} of action {id} not found")
     return json_answer(
         {
             "id": action.id,
-            "name": action.name,
-            "version": action.version,
-            "files": {path: b64encode(content).decode() for path, content in files.items()},
+            "name": source.name,
+            "version": version,
+            "files": {path: b64encode(content).decode() for path, content in source.files.items()},
         }
     )
+
+
+@routes.get("/dpe/v3/actions/<id>/versions")
+@routes.get("/dpe/v3/action/<id>/versions")
+@needs("dpe:action:read")
+def versions(id: str) -> Response:
+    """All versions, newest first."""
+    with resources().pool.connection() as conn:
+        found = action_versions.list_versions(conn, _find(conn, id).id)
+    return json_answer([asdict(version) for version in found])
+
+
+@routes.post("/dpe/v3/actions/<id>/rollback")
+@routes.post("/dpe/v3/action/<id>/rollback")
+@needs("dpe:action:write")
+def roll_back(id: str) -> Response:
+    """Let starts run the version before the current one again, or `?version=`."""
+    version = None
+    if "version" in request.args:
+        version = query.count("version", 1, HIGHEST_VERSION)
+    with resources().pool.connection() as conn:
+        action = action_versions.roll_back(conn, _find(conn, id).id, version)
+    return json_answer(action_json(action))
 
 
 @routes.delete("/dpe/v3/actions/<id>")

@@ -11,7 +11,7 @@ import psycopg
 
 from app import terminal
 from app.client import Client
-from app.commands.action import push_files, read_folder
+from app.commands.action_files import push_files, read_folder
 from app.commands.follow import status_changes
 from app.commands.table import build_table
 from worker.errors import DpeError, NotFound

@@ -1,26 +1,25 @@
 """`dpe action …`: the folders with main.py and forepaas.json that jobs run."""
 
-import base64
-import binascii
 import json
-from pathlib import Path, PurePosixPath
-from typing import Any
-from urllib.parse import quote
+from pathlib import Path
 
 import click
 
 from app import terminal
 from app.client import Client
+from app.commands.action_files import CONFIG_FILE, action_path, files_of, push_files, read_folder
+from app.commands.action_versions import diff, rollback, versions
 from app.terminal import json_option
-from worker.errors import Conflict, DpeError, Invalid, NotFound
-
-CONFIG_FILE = "forepaas.json"
-LEFT_OUT = ("__pycache__", "*.pyc", "*.egg-info")
+from worker.errors import Conflict
 
 
 @click.group()
 def action() -> None:
-    """Push, list, show, pull and delete actions."""
+    """Push, list, show, pull and delete actions; compare versions and go back to one."""
+
+
+for command in (versions, diff, rollback):
+    action.add_command(command)
 
 
 @action.command()
@@ -51,36 +50,6 @@ def push(folder: Path, action_id: str | None, as_json: bool) -> None:
         terminal.print_fields(
             [("id", pushed["id"]), ("name", pushed["name"]), ("version", pushed["version"])]
         )
-
-
-def read_folder(folder: Path) -> dict[str, bytes]:
-    """The files of an action's folder, by their path in it; raise Invalid naming what lacks."""
-    if not folder.is_dir():
-        raise Invalid(f"{folder} is not a folder", "name the one with main.py and forepaas.json")
-    files = {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not _left_out(path.relative_to(folder))
-    }
-    for name in ("main.py", CONFIG_FILE):
-        if name not in files:
-            raise Invalid(f"{folder} has no {name}", "an action is main.py and forepaas.json")
-    return files
-
-
-def _left_out(path: Path) -> bool:
-    return any(
-        part.startswith(".") or any(Path(part).match(pattern) for pattern in LEFT_OUT)
-        for part in path.parts
-    )
-
-
-def push_files(client: Client, action_id: str | None, files: dict[str, bytes]) -> dict[str, Any]:
-    """Send files as an action's newest version; id None: as a new action."""
-    body = {"files": {path: base64.b64encode(data).decode() for path, data in files.items()}}
-    if action_id is None:
-        return client.call("POST", "/dpe/v3/actions", body).data
-    return client.call("PUT", f"/dpe/v3/actions/{action_id}", body).data
 
 
 def _known_id(client: Client, config: bytes) -> str | None:
@@ -131,7 +100,7 @@ def show(action_id: str, as_json: bool) -> None:
     Example:
       dpe action show 5eaf0db7f6f51d5255974217
     """
-    found = Client.from_environ().get(_path(action_id)).data
+    found = Client.from_environ().get(action_path(action_id)).data
     if as_json:
         terminal.print_json(found)
     else:
@@ -141,18 +110,21 @@ def show(action_id: str, as_json: bool) -> None:
 @action.command()
 @click.argument("action_id", metavar="ID")
 @click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), required=False)
+@click.option("--version", type=int, metavar="N", help="Default: the one that starts run.")
 @click.option("--force", is_flag=True, help="Write over files that are there.")
 @json_option
-def pull(action_id: str, folder: Path | None, force: bool, as_json: bool) -> None:
+def pull(
+    action_id: str, folder: Path | None, version: int | None, force: bool, as_json: bool
+) -> None:
     """Write an action's files into DIR (default: a new folder called by the action's id).
 
     \b
     Example:
       dpe action pull 5eaf0db7f6f51d5255974217 ./archive
     """
-    answer = Client.from_environ().get(f"{_path(action_id)}/files").data
+    files = files_of(Client.from_environ(), action_id, version)
     folder = folder or Path(action_id)
-    contents = {folder / _inside(path): _decoded(text) for path, text in answer["files"].items()}
+    contents = {folder / path: content for path, content in files.items()}
     there = [str(path) for path in contents if path.exists()]
     if there and not force:
         raise Conflict(f"{', '.join(there)}: already there", "use --force, or name another folder")
@@ -164,21 +136,6 @@ def pull(action_id: str, folder: Path | None, force: bool, as_json: bool) -> Non
     else:
         for path in contents:
             click.echo(path)
-
-
-def _inside(path: str) -> PurePosixPath:
-    # The server is trusted with code that runs there, not with files anywhere on this disk.
-    inside = PurePosixPath(path)
-    if inside.is_absolute() or ".." in inside.parts:
-        raise DpeError(f"the server sent a path that leads out of the folder: {path!r}")
-    return inside
-
-
-def _decoded(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        raise DpeError(f"the server sent a file that is not base64: {error}") from error
 
 
 @action.command()
@@ -193,17 +150,11 @@ def delete(action_id: str, yes: bool, as_json: bool) -> None:
       dpe action delete 5eaf0db7f6f51d5255974217 --yes
     """
     client = Client.from_environ()
-    found = client.get(_path(action_id)).data
+    found = client.get(action_path(action_id)).data
     if not yes:
         terminal.confirm(f'Delete action "{found["name"]}" ({found["id"]})?')
-    answer = client.call("DELETE", _path(found["id"])).data
+    answer = client.call("DELETE", action_path(found["id"])).data
     if as_json:
         terminal.print_json(answer)
     else:
         click.echo(f"deleted {found['id']}")
-
-
-def _path(action_id: str) -> str:
-    if not action_id:
-        raise NotFound("an empty id names no action")
-    return f"/dpe/v3/actions/{quote(action_id, safe='')}"

@@ -41,6 +41,7 @@ def whole(least: int, most: int) -> Schema:
 WAIT = query("wait", {"type": "number", "minimum": 0, "maximum": 30},
              "seconds to hold the answer until the job has ended")  # fmt: skip
 PRIORITY = query("priority", {"enum": list(PRIORITIES)}, "else the action's own")
+VERSION = whole(1, 2**31 - 1)
 EVENT_TYPE = query("event_type", {"enum": ["api", "manual"]}, "whether a person made this start")
 IDEMPOTENCY_KEY: Parameter = {
     "name": "Idempotency-Key",
@@ -132,7 +133,15 @@ OPERATIONS: dict[str, Operation] = {
         {201: ref("Action")}, ref("Files"), PUSHED, headers={"Location": "the action"}
     ),
     "actions.push": Operation({200: ref("Action")}, ref("Files"), PUSHED),
-    "actions.pull": Operation({200: ref("Files")}),
+    "actions.pull": Operation(
+        {200: ref("Files")}, parameters=(query("version", VERSION, "default: what starts run"),)
+    ),
+    "actions.versions": Operation({200: array(ref("Version"))}),
+    "actions.roll_back": Operation(
+        {200: ref("Action")},
+        parameters=(query("version", VERSION, "default: the one before the current"),),
+        errors=(409,),
+    ),
     "actions.delete": Operation({200: ref("Deleted")}),
     "workflows.list_workflows": Operation({200: array(ref("Workflow"))}),
     "workflows.one": Operation({200: ref("Workflow")}),

@@ -194,6 +194,9 @@ SCHEMAS: dict[str, Schema] = {
     "Files": record(
         files={"type": "object", "additionalProperties": {"type": "string", "format": "byte"}}
     ),
+    "Version": record(
+        version=WHOLE, name=TEXT, digest=TEXT, created_at=TIME, current=YES_OR_NO
+    ),
     "Deleted": record(id=HEX_ID, name=TEXT, deleted=YES_OR_NO),
     "Workflow": record(
         _id=HEX_ID,

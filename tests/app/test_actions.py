@@ -104,3 +104,31 @@ def test_a_table_that_is_none_is_refused(editor: Caller) -> None:
     answer = editor.post("/dwh/v4/tables", json={"dataset": "data_prim"})
     assert answer.status_code == 400
     assert "name" in answer.json["error"]
+
+
+def test_an_earlier_version_is_gone_back_to(editor: Caller) -> None:
+    path = "/dpe/v3/actions/5eaf0db7f6f51d5255974217"
+    assert editor.get(f"{path}/versions").status_code == 404
+    for n in (1, 2, 3):
+        editor.call("PUT", path, json=encoded(**FILES | {"main.py": MAIN + b"\n" * n}))
+    running = editor.start("5eaf0db7f6f51d5255974217")
+
+    back = editor.post(f"{path}/rollback").json
+    assert back["version"] == 2
+    found = editor.get(f"{path}/versions").json
+    assert [(v["version"], v["current"]) for v in found] == [(3, False), (2, True), (1, False)]
+    started = editor.start("5eaf0db7f6f51d5255974217")
+    assert editor.get(f"/dpe/v3/jobs/{started}").json["version"] == 2
+    assert editor.get(f"/dpe/v3/jobs/{running}").json["version"] == 3
+
+    pulled = editor.get(f"{path}/files?version=3").json["files"]["main.py"]
+    assert b64decode(pulled) == MAIN + b"\n" * 3
+    assert editor.get(f"{path}/files").json["version"] == 2
+    assert editor.post(f"{path}/rollback?version=3").json["version"] == 3
+    assert editor.post(f"{path}/rollback?version=1").json["version"] == 1
+    assert editor.post(f"{path}/rollback").status_code == 409  # there is none before it
+    assert editor.post(f"{path}/rollback?version=9").status_code == 404
+    assert editor.get(f"{path}/files?version=9").status_code == 404
+    # A push of what the newest one holds is new after a way back: the next start must run it.
+    again = editor.call("PUT", path, json=encoded(**FILES | {"main.py": MAIN + b"\n" * 3}))
+    assert again.json["version"] == 4
