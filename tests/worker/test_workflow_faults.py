@@ -30,7 +30,7 @@ def hand(engine: Engine) -> Hand:
 
 @contextmanager
 def locked(run: UUID) -> Iterator[None]:
-    """Nobody gets the run's row meanwhile: who ends a step of it waits, with the step's end made."""
+    """Nobody gets the run's row meanwhile: who ends a step waits, with the step's end made."""
     with psycopg.connect(os.environ["DPE_DATABASE_URL"]) as conn:
         conn.execute("SELECT FROM dpe.jobs WHERE execution_id = %s FOR UPDATE", [run])
         yield
