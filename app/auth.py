@@ -9,7 +9,7 @@ from flask import g, request
 from app.resources import resources
 from worker.errors import Forbidden, Unauthenticated
 from worker.store import access
-from worker.store.access import Session
+from worker.store.access import Session, within
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -32,6 +32,8 @@ def needs(permission: str, *, checked_with_the_statement: bool = False) -> Calla
             session = _authenticate(checked_with_the_statement)
             if permission != ANY_SESSION and not session.may(permission):
                 raise Forbidden(hint=f"the role {session.role} has no {permission}")
+            if not session.may_come_from(address()):
+                raise Forbidden(hint="its key may not be used from this address")
             g.session = session
             return view(*args, **kwargs)
 
@@ -50,6 +52,25 @@ def open_to_all(view: View) -> View:
 def session() -> Session:
     """The session that this request came with."""
     return g.session
+
+
+def check_touch(id: str) -> None:
+    """Raise Forbidden where the session's key may not start or stop this action or workflow."""
+    if not session().may_touch(id):
+        raise Forbidden(hint=f"its key is bound to other actions and workflows than {id}")
+
+
+def address() -> str:
+    """Where the request comes from; of one that a trusted proxy hands on, what that one says."""
+    peer = request.remote_addr or ""
+    trusted = resources().settings.trusted_proxies
+    # The nearest proxy writes last, and what a caller wrote itself stands before: from the end on,
+    # the first that is no proxy of ours is the caller.
+    for hop in reversed(request.headers.get("X-Forwarded-For", "").split(",")):
+        if not trusted or not within(peer, trusted) or not hop.strip():
+            break
+        peer = hop.strip()
+    return peer
 
 
 def token_secret() -> str:

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 
 from app import query
 from app.answers import job_json, job_url, json_answer, step_json
-from app.auth import check_session, needs, session
+from app.auth import check_session, check_touch, needs, session
 from app.job_log import log_answer
 from app.resources import resources
 from app.starts import ACCEPTED, POLL_AFTER_S, answer
@@ -111,6 +111,8 @@ def retry(execution_id: str) -> Response:
     wait_s = query.wait_s()
     with resources().pool.connection() as conn:
         job = find(conn, execution_id)
+        check_touch(job.action_id)
+        resources().limits.check(session())
         if job.run_id is not None:
             raise Conflict(
                 f"execution {job.execution_id} is a step of run {job.run_id}",
@@ -141,6 +143,7 @@ def stop(execution_id: str) -> Response:
     """End one job as STOPPED; again is no error."""
     with resources().pool.connection() as conn:
         job = find(conn, execution_id)
+        check_touch(job.action_id)
         jobs.stop(conn, job.execution_id, session().name)
         job = jobs.get(conn, job.execution_id) or job
     if job.status != "STOPPED":
@@ -153,6 +156,7 @@ def stop(execution_id: str) -> Response:
 @needs("dpe:job:stop")
 def stop_all(id: str) -> Response:
     """End every open job of an action as STOPPED."""
+    check_touch(id)
     with resources().pool.connection() as conn:
         stopped = jobs.stop_all(conn, id, session().name)
         # Jobs of a deleted action can be stopped too.

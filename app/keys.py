@@ -1,6 +1,7 @@
 """API keys: make, list, revoke."""
 
 from dataclasses import asdict
+from typing import Any
 
 from flask import Blueprint, Response
 
@@ -27,8 +28,24 @@ def create() -> Response:
     if not isinstance(lifetime_s, int | float) or isinstance(lifetime_s, bool):
         raise Invalid(f'"lifetime_s" must be a number of seconds, got {lifetime_s!r}')
     with resources().pool.connection() as conn:
-        key = access.create_key(conn, name, role, float(lifetime_s))
+        key = access.create_key(conn, name, role, float(lifetime_s), _bounds(fields))
     return json_answer(asdict(key), CREATED)
+
+
+def _bounds(fields: dict[str, Any]) -> access.Bounds:
+    rate = fields.get("starts_per_s")
+    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float)):
+        raise Invalid(f'"starts_per_s" must be a number, got {rate!r}')
+    return access.Bounds(rate, _texts(fields, "only_ids"), _texts(fields, "networks"))
+
+
+def _texts(fields: dict[str, Any], name: str) -> list[str] | None:
+    given = fields.get(name)
+    if given is None:
+        return None
+    if not isinstance(given, list) or not given or not all(isinstance(one, str) for one in given):
+        raise Invalid(f'"{name}" must be a list of texts, and not empty')
+    return given
 
 
 @routes.get("/iam/v4/keys")

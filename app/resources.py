@@ -14,6 +14,7 @@ from psycopg_pool import ConnectionPool
 
 from app.handover import Handover
 from app.intake import Intake
+from app.limits import Limits
 from app.together import Together
 from app.waits import Waits
 from worker.errors import Unauthenticated
@@ -88,6 +89,7 @@ class Resources:
     pool: Pool
     quick: Pool  # for what is asked all the time
     tokens: Tokens
+    limits: Limits
     waits: Waits
     handover: Handover
     intake: Intake
@@ -116,6 +118,7 @@ def hold(app: Flask, settings: Settings) -> None:
         pool=pool,
         quick=quick,
         tokens=Tokens(pool),
+        limits=Limits(settings, quick),
         waits=Waits(quick),
         handover=handover,
         intake=Intake(quick, handover),

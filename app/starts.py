@@ -2,11 +2,12 @@
 
 import re
 
+import psycopg
 from flask import Blueprint, Response, g
 
 from app import body, query
 from app.answers import accepted_json, job_json, job_url, json_answer
-from app.auth import check_session, needs, session
+from app.auth import check_session, check_touch, needs, session
 from app.resources import resources
 from worker.errors import NotFound
 from worker.store import idempotency, jobs
@@ -30,18 +31,30 @@ def start(id: str) -> Response:
     if not ACTION_ID.fullmatch(id):
         raise _unknown(id)
     start = jobs.Start(id, event, event_type, session().key_id, session().id, priority)
+    check_touch(id)
     key = query.idempotency_key()
-    found = resources().intake.accept(start) if key is None else _accept_once(start, key)
+    found = _accept(start) if key is None else _accept_once(start, key)
     if found is None:
         check_session()  # it may have ended since it was read
         raise _unknown(id)
     return answer(*found, wait_s)
 
 
+def _accept(start: jobs.Start) -> tuple[jobs.Accepted, str] | None:
+    held = resources()
+    held.limits.check(session())
+    return held.intake.accept(start)
+
+
 def _accept_once(start: jobs.Start, key: str) -> tuple[jobs.Accepted, str] | None:
     held = resources()
+
+    def accept(conn: psycopg.Connection, start: jobs.Start) -> jobs.Accepted | None:
+        held.limits.check(session())  # not of a start that was accepted before: it gets its answer
+        return jobs.accept(conn, start)
+
     with held.pool.connection() as conn:
-        found = idempotency.accept_once(conn, start, key)
+        found = idempotency.accept_once(conn, start, key, accept)
     if found is None:
         return None
     accepted, before = found

@@ -18,6 +18,7 @@ from app import (
     workflows,
 )
 from app.answers import Orjson
+from app.browsers import guard
 from app.openapi import document
 from worker.settings import Settings
 
@@ -47,4 +48,5 @@ def build(settings: Settings) -> Flask:
     ):
         app.register_blueprint(subject.routes)
     errors.register(app)
+    guard(app, settings)
     return app

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, g
 
 from app import body, query
 from app.answers import json_answer, workflow_json
-from app.auth import needs, session
+from app.auth import check_touch, needs, session
 from app.job_log import log_answer
 from app.jobs import find
 from app.resources import resources
@@ -87,15 +87,19 @@ def start(id: str) -> Response:
         raise _unknown(id)
     start = jobs.Start(id, event, event_type, session().key_id, priority=priority)
     messages: list[Message] = []
+    held = resources()
+
+    check_touch(id)
 
     def accept(conn: psycopg.Connection, start: jobs.Start) -> jobs.Accepted | None:
+        held.limits.check(session())
         started = workflow_starts.start(conn, start, queued=True)
         if started is None:
             return None
         messages.extend(started.messages)
         return started.run
 
-    held, key = resources(), query.idempotency_key()
+    key = query.idempotency_key()
     with held.pool.connection() as conn:
         if key is None:
             run = accept(conn, start)
@@ -114,6 +118,7 @@ def start(id: str) -> Response:
 @needs("dpe:job:stop")
 def stop_all(id: str) -> Response:
     """End every run of a workflow that goes on, and its steps, as STOPPED."""
+    check_touch(id)
     with resources().pool.connection() as conn:
         stopped = jobs.stop_all(conn, id, session().name)
         # Runs of a deleted workflow can be stopped too.

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ class Settings:
     data_store_options: dict[str, Any]  # DPE_DATA_STORE_OPTIONS: what fsspec is given with it
     token_lifetime_s: float  # DPE_TOKEN_LIFETIME_S
     max_body_bytes: int  # DPE_MAX_BODY_BYTES: of one start call
+    max_waiting: int  # DPE_MAX_WAITING: accepted jobs that have not begun; then 429; 0: no limit
+    max_starts_per_s: float | None  # DPE_MAX_STARTS_PER_S: of one API key; None: no limit
+    trusted_proxies: tuple[str, ...]  # DPE_TRUSTED_PROXIES: whose X-Forwarded-For is believed
+    cors_origins: tuple[str, ...]  # DPE_CORS_ORIGINS: pages that may call; none: no page
     max_losses: int  # DPE_MAX_LOSSES: lost workers that one job survives before it is FAILED
     heartbeat_interval_s: float  # DPE_HEARTBEAT_INTERVAL_S
     heartbeat_timeout_s: float  # DPE_HEARTBEAT_TIMEOUT_S: silent for longer: the worker is lost
@@ -68,6 +73,10 @@ class Settings:
             data_store_options=read.json_object("DPE_DATA_STORE_OPTIONS"),
             token_lifetime_s=read.seconds("DPE_TOKEN_LIFETIME_S", 3600.0),
             max_body_bytes=read.count("DPE_MAX_BODY_BYTES", 10_000_000),
+            max_waiting=read.count("DPE_MAX_WAITING", 100_000, least=0),
+            max_starts_per_s=read.rate("DPE_MAX_STARTS_PER_S"),
+            trusted_proxies=read.networks("DPE_TRUSTED_PROXIES"),
+            cors_origins=read.words("DPE_CORS_ORIGINS"),
             max_losses=read.count("DPE_MAX_LOSSES", 5),
             heartbeat_interval_s=read.seconds("DPE_HEARTBEAT_INTERVAL_S", 1.0),
             heartbeat_timeout_s=read.seconds("DPE_HEARTBEAT_TIMEOUT_S", 8.0),
@@ -120,13 +129,34 @@ class _Reader:
             raise SettingError(f"{name} must start with one of {', '.join(schemes)}")
         return value
 
-    def count(self, name: str, default: int) -> int:
+    def count(self, name: str, default: int, least: int = 1) -> int:
         value = self.environ.get(name)
         if not value:
             return default
-        if not value.isdecimal() or int(value) < 1:
-            raise SettingError(f"{name} must be a whole number from 1 up, got {value!r}")
+        if not value.isdecimal() or int(value) < least:
+            raise SettingError(f"{name} must be a whole number from {least} up, got {value!r}")
         return int(value)
+
+    def rate(self, name: str) -> float | None:
+        value = self.environ.get(name)
+        try:
+            rate = float(value) if value else None
+        except ValueError:
+            rate = -1.0
+        if rate is not None and not 0 < rate < 1e9:  # noqa: PLR2004
+            raise SettingError(f"{name} must be a number a second above 0, got {value!r}")
+        return rate
+
+    def words(self, name: str) -> tuple[str, ...]:
+        return tuple(self.environ.get(name, "").replace(",", " ").split())
+
+    def networks(self, name: str) -> tuple[str, ...]:
+        for network in self.words(name):
+            try:
+                ip_network(network)
+            except ValueError as error:
+                raise SettingError(f"{name} must be networks like 10.0.0.0/8: {error}") from None
+        return self.words(name)
 
     def json_object(self, name: str) -> dict[str, Any]:
         try:

@@ -29,9 +29,32 @@ def key() -> None:
     show_default=True,
     help="What it may do: DPE Admin, DPE Editor, DPE Starter (start, and see jobs), DPE Viewer.",
 )
+@click.option("--rate", type=float, help="Starts a second at most; else DPE_MAX_STARTS_PER_S.")
+@click.option(
+    "--only",
+    "only",
+    multiple=True,
+    metavar="ID",
+    help="An action or workflow that it may start and stop; again for more; else all.",
+)
+@click.option(
+    "--from",
+    "networks",
+    multiple=True,
+    metavar="CIDR",
+    help="A network that it may be used from; again for more; else any.",
+)
 @click.option("--in-database", is_flag=True, help="Write to DPE_DATABASE_URL, not over HTTP.")
 @json_option
-def create(name: str, role: str, in_database: bool, as_json: bool) -> None:
+def create(  # noqa: PLR0913, PLR0917 -- its options
+    name: str,
+    role: str,
+    rate: float | None,
+    only: tuple[str, ...],
+    networks: tuple[str, ...],
+    in_database: bool,
+    as_json: bool,
+) -> None:
     """Create an API key; its secret is shown this once.
 
     The first key of an installation, when no key is configured, is written straight to the
@@ -40,14 +63,16 @@ def create(name: str, role: str, in_database: bool, as_json: bool) -> None:
 
     \b
     Example:
-      dpe key create --name website --json
+      dpe key create --name website --role "DPE Starter" --rate 50 --from 10.0.0.0/8
     """
     settings = client_settings()
+    fields: dict[str, Any] = {"name": name, "role": role, "starts_per_s": rate}
+    fields |= {"only_ids": list(only) or None, "networks": list(networks) or None}
     if in_database or not (settings.apikey and settings.secretkey):
-        made = _create_in_database(settings.database(), name, role, first=not in_database)
+        made = _create_in_database(settings.database(), fields, first=not in_database)
     else:
         client = Client(settings.url, settings.apikey, settings.secretkey)
-        made = client.call("POST", "/iam/v4/keys", {"name": name, "role": role}).data
+        made = client.call("POST", "/iam/v4/keys", fields).data
     if as_json:
         terminal.print_json(made)
         return
@@ -56,9 +81,12 @@ def create(name: str, role: str, in_database: bool, as_json: bool) -> None:
 
 
 FIELDS = ("name", "role", "apikey", "secretkey", "expires_at")
+BOUNDS = ("starts_per_s", "only_ids", "networks")
 
 
-def _create_in_database(database_url: str, name: str, role: str, *, first: bool) -> dict[str, Any]:
+def _create_in_database(
+    database_url: str, fields: dict[str, Any], *, first: bool
+) -> dict[str, Any]:
     from worker.store import access  # noqa: PLC0415
     from worker.store.database import connect  # noqa: PLC0415
     from worker.store.migrate import check  # noqa: PLC0415
@@ -70,7 +98,8 @@ def _create_in_database(database_url: str, name: str, role: str, *, first: bool)
                 "this installation has keys already, and none is configured here",
                 "set DPE_APIKEY and DPE_SECRETKEY; if every secret is lost: --in-database",
             )
-        made = access.create_key(conn, name, role)
+        bounds = access.Bounds(**{name: fields[name] for name in BOUNDS})
+        made = access.create_key(conn, fields["name"], fields["role"], bounds=bounds)
     return {field: getattr(made, field) for field in FIELDS}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from app.openapi.schemas import (
     ANYTHING,
+    BOUNDS,
     FREE,
     NUMBER,
     STATUSES,
@@ -78,7 +79,7 @@ START = {
     "body": ANYTHING,
     "body_optional": True,
     "parameters": (WAIT, PRIORITY, EVENT_TYPE, IDEMPOTENCY_KEY),
-    "errors": (409, 422),
+    "errors": (409, 422, 429),
     "headers": LOCATION,
 }
 LOG = Operation(
@@ -124,7 +125,7 @@ OPERATIONS: dict[str, Operation] = {
     "jobs.one": Operation({200: ref("Job"), 202: ref("Job")}, parameters=(WAIT,), errors=(409,)),
     "jobs.logs": LOG,
     "jobs.logs_of_action": LOG,
-    "jobs.retry": Operation(STARTED, parameters=(WAIT,), errors=(409,), headers=LOCATION),
+    "jobs.retry": Operation(STARTED, parameters=(WAIT,), errors=(409, 429), headers=LOCATION),
     "jobs.stop": Operation({200: ref("Job")}, errors=(409,)),
     "jobs.stop_all": Operation({200: ref("Stopped")}),
     "actions.list_actions": Operation({200: array(ref("Action"))}),
@@ -217,7 +218,9 @@ OPERATIONS: dict[str, Operation] = {
     "login.logout": Operation({200: record(success=YES_OR_NO, status=WHOLE, duration=NUMBER)}),
     "keys.create": Operation(
         {201: ref("NewKey")},
-        record("name", name={"type": "string", "minLength": 1}, role=TEXT, lifetime_s=NUMBER),
+        record(
+            "name", name={"type": "string", "minLength": 1}, role=TEXT, lifetime_s=NUMBER, **BOUNDS
+        ),
         {"name": "website", "role": "DPE Starter"},
     ),
     "keys.list_keys": Operation({200: array(ref("Key"))}),

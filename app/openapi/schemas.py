@@ -40,10 +40,10 @@ def array(of: Schema) -> Schema:
     return {"type": "array", "items": of}
 
 
-def record(_required: str | None = None, **fields: Schema) -> Schema:
-    """An object with these fields, all of them there unless `_required` names those that are."""
-    required = list(fields) if _required is None else _required.split()
-    return {"type": "object", "properties": fields, "required": required}
+def record(required: str | None = None, /, **fields: Schema) -> Schema:
+    """An object with these fields, all of them there unless `required` names those that are."""
+    names = list(fields) if required is None else required.split()
+    return {"type": "object", "properties": fields, "required": names}
 
 
 EXECUTION = record(
@@ -163,6 +163,12 @@ TICK = record(
     decided_at=TIME,
 )
 
+BOUNDS: dict[str, Schema] = {
+    "starts_per_s": maybe(NUMBER),
+    "only_ids": maybe(array(HEX_ID)),
+    "networks": maybe(array(TEXT)),
+}
+
 SCHEMAS: dict[str, Schema] = {
     "Problem": PROBLEM,
     "Accepted": record(
@@ -237,10 +243,22 @@ SCHEMAS: dict[str, Schema] = {
     "Login": record(auth_mode={"const": "apikey"}, apikey=TEXT, secretkey=TEXT),
     "Session": SESSION,
     "Key": record(
-        apikey=TEXT, name=TEXT, role=TEXT, created_at=TIME, expires_at=TIME, revoked_at=maybe(TIME)
+        apikey=TEXT,
+        name=TEXT,
+        role=TEXT,
+        created_at=TIME,
+        expires_at=TIME,
+        revoked_at=maybe(TIME),
+        **BOUNDS,
     ),
     "NewKey": record(
-        apikey=TEXT, secretkey=TEXT, name=TEXT, role=TEXT, created_at=TIME, expires_at=TIME
+        apikey=TEXT,
+        secretkey=TEXT,
+        name=TEXT,
+        role=TEXT,
+        created_at=TIME,
+        expires_at=TIME,
+        **BOUNDS,
     ),
     "Ready": record(
         status=TEXT, database=TEXT, broker=TEXT, workers=maybe(WHOLE), stuck=maybe(WHOLE)

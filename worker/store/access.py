@@ -6,10 +6,13 @@ Secrets are kept as SHA-256 only: they are random and long, so a slow hash would
 
 import hashlib
 import hmac
+import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from ipaddress import ip_address, ip_network
 
 import psycopg
 from psycopg.rows import class_row
@@ -26,6 +29,19 @@ DEFAULT_ROLE = "DPE Editor"
 KEY_LIFETIME_S = 730 * 86400.0
 LONGEST_LIFETIME_S = 100 * 365 * 86400.0
 MAX_NAME = 200  # characters
+MAX_RATE = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a key may do within its role's permissions; None: no bound of its own."""
+
+    starts_per_s: float | None = None
+    only_ids: list[str] | None = None  # actions and workflows that it may start and stop
+    networks: list[str] | None = None  # addresses that its calls may come from, as CIDR
+
+
+UNBOUND = Bounds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +54,9 @@ class Key:
     created_at: datetime
     expires_at: datetime
     revoked_at: datetime | None
+    starts_per_s: float | None
+    only_ids: list[str] | None
+    networks: list[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +69,9 @@ class NewKey:
     role: str
     created_at: datetime
     expires_at: datetime
+    starts_per_s: float | None
+    only_ids: list[str] | None
+    networks: list[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +85,9 @@ class Session:
     role: str
     expires_at: datetime
     key_expires_at: datetime
+    starts_per_s: float | None = None
+    only_ids: list[str] | None = None
+    networks: list[str] | None = None
     secret: str = ""
 
     @property
@@ -72,6 +97,14 @@ class Session:
     def may(self, permission: str) -> bool:
         """Whether the session's role has this permission."""
         return _allows(self.permissions, permission)
+
+    def may_touch(self, id: str) -> bool:
+        """Whether its key may start and stop this action or workflow."""
+        return self.only_ids is None or id in self.only_ids
+
+    def may_come_from(self, address: str) -> bool:
+        """Whether its key may be used from this address."""
+        return self.networks is None or within(address, self.networks)
 
 
 @lru_cache(maxsize=256)
@@ -83,11 +116,22 @@ def _allows(patterns: tuple[str, ...], permission: str) -> bool:
     )
 
 
+def within(address: str, networks: Sequence[str]) -> bool:
+    """Whether an address belongs to one of the networks (CIDR); what is no address does not."""
+    try:
+        at = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    at = getattr(at, "ipv4_mapped", None) or at
+    return any(at in ip_network(network) for network in networks)
+
+
 def create_key(
     conn: psycopg.Connection,
     name: str,
     role: str = DEFAULT_ROLE,
     lifetime_s: float = KEY_LIFETIME_S,
+    bounds: Bounds = UNBOUND,
 ) -> NewKey:
     """Make an API key good for `lifetime_s` seconds.  Raises Invalid naming what is wrong."""
     if not name.strip() or len(name) > MAX_NAME or "\0" in name:
@@ -96,25 +140,49 @@ def create_key(
         raise Invalid(f"no role is called {role!r}; there are {', '.join(ROLES)}")
     if not 0 < lifetime_s <= LONGEST_LIFETIME_S:
         raise Invalid(f"a key's lifetime is above 0 and at most {LONGEST_LIFETIME_S:.0f} seconds")
+    _check(bounds)
     apikey, secretkey = secrets.token_hex(24), secrets.token_hex(32)
     row = conn.execute(
         """
-        INSERT INTO dpe.keys (apikey, secret, name, role, expires_at)
-        VALUES (%s, %s, %s, %s, now() + %s * interval '1 second')
-        RETURNING created_at, expires_at
+        INSERT INTO dpe.keys (apikey, secret, name, role, expires_at,
+                              starts_per_s, only_ids, networks)
+        VALUES (%s, %s, %s, %s, now() + %s * interval '1 second', %s, %s, %s::cidr[])
+        RETURNING created_at, expires_at, starts_per_s, only_ids, networks::text[]
         """,
-        [apikey, _digest(secretkey), name, role, lifetime_s],
+        [
+            apikey,
+            _digest(secretkey),
+            name,
+            role,
+            lifetime_s,
+            bounds.starts_per_s,
+            bounds.only_ids,
+            bounds.networks,
+        ],
     ).fetchone()
     assert row is not None  # noqa: S101 -- RETURNING of one inserted row
     return NewKey(apikey, secretkey, name, role, *row)
+
+
+def _check(bounds: Bounds) -> None:
+    if bounds.starts_per_s is not None and not 0 < bounds.starts_per_s <= MAX_RATE:
+        raise Invalid(f"a key's starts per second are above 0 and at most {MAX_RATE:g}")
+    for id in bounds.only_ids or ():
+        if not re.fullmatch("[0-9a-f]{24}", id):
+            raise Invalid(f"a key is bound to ids of 24 hex characters, got {id!r}")
+    for network in bounds.networks or ():
+        try:
+            ip_network(network)
+        except ValueError as error:
+            raise Invalid(f"a key is bound to networks like 10.0.0.0/8: {error}") from None
 
 
 def list_keys(conn: psycopg.Connection) -> list[Key]:
     """All keys, revoked ones included, oldest first."""
     with conn.cursor(row_factory=class_row(Key)) as cursor:
         return cursor.execute(
-            "SELECT apikey, name, role, created_at, expires_at, revoked_at"
-            " FROM dpe.keys ORDER BY id"
+            "SELECT apikey, name, role, created_at, expires_at, revoked_at, starts_per_s, only_ids,"
+            " networks::text[] FROM dpe.keys ORDER BY id"
         ).fetchall()
 
 
@@ -127,7 +195,8 @@ def revoke_key(conn: psycopg.Connection, apikey: str) -> Key | None:
         return cursor.execute(
             """
             UPDATE dpe.keys SET revoked_at = coalesce(revoked_at, now()) WHERE apikey = %s
-            RETURNING apikey, name, role, created_at, expires_at, revoked_at
+            RETURNING apikey, name, role, created_at, expires_at, revoked_at, starts_per_s,
+                      only_ids, networks::text[]
             """,
             [apikey],
         ).fetchone()
@@ -143,7 +212,8 @@ def open_session(
     """
     row = conn.execute(
         """
-        SELECT id, secret, name, role, expires_at FROM dpe.keys
+        SELECT id, secret, name, role, expires_at, starts_per_s, only_ids, networks::text[]
+        FROM dpe.keys
         WHERE apikey = %s AND revoked_at IS NULL AND expires_at > now()
         """,
         [apikey],
@@ -152,7 +222,7 @@ def open_session(
     same = hmac.compare_digest(row[1] if row else "", _digest(secretkey))
     if row is None or not same:
         return None
-    id, _, name, role, key_expires_at = row
+    id, _, name, role, key_expires_at, rate, only_ids, networks = row
     secret = secrets.token_urlsafe(24)
     opened = conn.execute(
         """
@@ -163,7 +233,19 @@ def open_session(
         [_digest(secret), id, lifetime_s, key_expires_at],
     ).fetchone()
     assert opened is not None  # noqa: S101 -- RETURNING of one inserted row
-    return Session(_digest(secret), id, apikey, name, role, opened[0], key_expires_at, secret)
+    return Session(
+        id=_digest(secret),
+        key_id=id,
+        apikey=apikey,
+        name=name,
+        role=role,
+        expires_at=opened[0],
+        key_expires_at=key_expires_at,
+        starts_per_s=rate,
+        only_ids=only_ids,
+        networks=networks,
+        secret=secret,
+    )
 
 
 def find_session(conn: psycopg.Connection, secret: str) -> Session | None:
@@ -175,7 +257,8 @@ def find_session(conn: psycopg.Connection, secret: str) -> Session | None:
         return cursor.execute(
             """
             SELECT s.id, k.id AS key_id, k.apikey, k.name, k.role, s.expires_at,
-                   k.expires_at AS key_expires_at
+                   k.expires_at AS key_expires_at, k.starts_per_s, k.only_ids,
+                   k.networks::text[]
             FROM dpe.sessions s JOIN dpe.keys k ON k.id = s.key_id
             WHERE s.id = %s AND s.expires_at > now()
               AND k.revoked_at IS NULL AND k.expires_at > now()

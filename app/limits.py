@@ -1,0 +1,97 @@
+"""How much is taken at once: jobs that wait, and starts of a key in a second.  Beyond that, 429.
+
+Asked before anything is stored.  A limit that can't be looked at (Postgres away: the start itself
+says so; the broker away) turns nobody down.
+"""
+
+import logging
+import threading
+import time
+
+import psycopg
+from psycopg_pool import ConnectionPool, PoolTimeout
+from redis import RedisError
+
+from worker import broker
+from worker.errors import TooMany
+from worker.settings import Settings
+from worker.store import waiting
+from worker.store.access import Session
+
+COUNT_S = 0.5  # between two counts of the jobs that wait
+COME_AGAIN_S = 5.0
+WINDOW_S = 1
+BROKER_TIMEOUT_S = 0.15
+
+logger = logging.getLogger("app")
+
+
+class Limits:
+    """What this API process knows of the limits."""
+
+    def __init__(self, settings: Settings, pool: ConnectionPool) -> None:
+        self._max_waiting = settings.max_waiting
+        self._max_starts_per_s = settings.max_starts_per_s
+        self._pool = pool
+        self._counting = threading.Lock()
+        self._next_count = 0.0  # of time.monotonic()
+        self._waiting = 0
+
+    def check(self, session: Session) -> None:
+        """Count one start of the session's key; raises TooMany."""
+        self._check_waiting()
+        rate = session.starts_per_s or self._max_starts_per_s
+        if rate is not None:
+            self._check_rate(session, rate)
+
+    def _check_waiting(self) -> None:
+        """By a count that is half a second old at the most, and what came here since.
+
+        What other processes take meanwhile is not in it: the limit keeps Postgres from filling up,
+        it is not exact.
+        """
+        if not self._max_waiting:
+            return
+        if time.monotonic() >= self._next_count and self._counting.acquire(blocking=False):
+            try:
+                self._count()
+            finally:
+                self._counting.release()
+        if self._waiting >= self._max_waiting:
+            raise TooMany(
+                f"{self._max_waiting} jobs are accepted and have not begun: no more are taken",
+                "send it again later, with the same Idempotency-Key; more workers take them sooner",
+                COME_AGAIN_S,
+            )
+        self._waiting += 1
+
+    def _count(self) -> None:
+        self._next_count = time.monotonic() + COUNT_S
+        try:
+            with self._pool.connection() as conn:
+                self._waiting = waiting.count(conn, self._max_waiting)
+        except (psycopg.Error, PoolTimeout) as error:
+            logger.warning("jobs that wait can't be counted: %s", str(error).strip())
+
+    def _check_rate(self, session: Session, rate: float) -> None:
+        """By one counter a second of all API processes, in the broker.
+
+        A rate below one a second has a longer window instead.
+        """
+        window_s = max(WINDOW_S, round(1 / rate))
+        at = int(time.time()) // window_s
+        name = f"dpe:starts:{session.key_id}:{at}"
+        try:
+            asked = broker.queue_client(BROKER_TIMEOUT_S).pipeline(transaction=False)
+            asked.incr(name)
+            asked.expire(name, window_s + 1)
+            count: int = asked.execute()[0]
+        except (RedisError, OSError) as error:
+            logger.warning("starts can't be counted, so none is turned down: %s", error)
+            return
+        if count > max(1, rate * window_s):
+            raise TooMany(
+                f"the key {session.name!r} has made its {rate:g} starts a second",
+                "send it again after Retry-After seconds; or several rows in one start",
+                (at + 1) * window_s - time.time(),
+            )
