@@ -14,8 +14,10 @@ GUARDS = {
 }
 ALLOWED = {
     "Access-Control-Allow-Methods": "GET, POST, PUT, DELETE",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, Content-Encoding, Idempotency-Key",
-    "Access-Control-Expose-Headers": "Location, Retry-After, Link, X-Next-After, Idempotent-Replayed",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Content-Encoding,"
+    " Idempotency-Key",
+    "Access-Control-Expose-Headers": "Location, Retry-After, Link, X-Next-After,"
+    " Idempotent-Replayed",
     "Access-Control-Max-Age": "600",
 }
 
