@@ -99,10 +99,10 @@ def _attempt(this: Child, job: claims.Claim) -> End:
             given = given_to(record, job.run_id, job.step) if job.run_id and job.step else None
             action = load(record, job.action_id, job.version, this.folder, given)
             log.begin(action.log_level, f'"{job.name}" BEGIN (custom) action.')
-            result = _call(action, job, given)
-            encoded = _encoded(result, log)
-            log.add(NOTICE, "dpe", _end_line(job, began))
-            following = claims.succeed(job, encoded, log.last_part())
+            result = call(action, job, given)
+            result_json = encoded(result, log)
+            log.add(NOTICE, "dpe", end_line(job, began))
+            following = claims.succeed(job, result_json, log.last_part())
             buckets.land(record, job)
             _hand_on(record, following)
             return End("SUCCESS")
@@ -128,7 +128,8 @@ def _hand_on(record: psycopg.Connection, following: list[Message]) -> None:
             jobs.unpublished(record, [message.execution_id for message in following])
 
 
-def _call(action: Action, job: claims.Claim, given: Given | None) -> Any:
+def call(action: Action, job: claims.Claim, given: Given | None) -> Any:
+    """Import the handler, call it with its event, return what it returns; raises what it raises."""
     event = job.event if given is None else given.event
     context = {
         "execution_id": str(job.execution_id),
@@ -164,13 +165,10 @@ def _fail(
     log: JobLog,
     began: float,
 ) -> End:
-    trace = _trace(error)
-    log.add(logging.ERROR, "dpe", trace)
-    log.add(NOTICE, "dpe", _end_line(job, began))
-    text = str(error) or repr(error)
-    if isinstance(error, DpeError) and error.hint:
-        text += f" ({error.hint})"
-    kept = {"type": _kind(error), "message": text, "traceback": trace}
+    kept = described(error)
+    text = kept["message"]
+    log.add(logging.ERROR, "dpe", kept["traceback"])
+    log.add(NOTICE, "dpe", end_line(job, began))
     pause_s = action.retry.pause_s(error, job.failures + 1) if action else None
     if pause_s is None and (job.met_outage or is_outage(error)):
         pause_s = outage_pause_s(job.failures)
@@ -183,6 +181,14 @@ def _fail(
     claims.fail_for_now(job, kept, pause_s, log.last_part())
     buckets.discard(job)
     return End("RETRY", text)
+
+
+def described(error: BaseException) -> dict[str, str]:
+    """An error as a job keeps it: its type, its text with the hint, the handler's traceback."""
+    text = str(error) or repr(error)
+    if isinstance(error, DpeError) and error.hint:
+        text += f" ({error.hint})"
+    return {"type": _kind(error), "message": text, "traceback": _trace(error)}
 
 
 def _trace(error: BaseException) -> str:
@@ -209,11 +215,13 @@ def _kind(error: BaseException) -> str:
     )
 
 
-def _end_line(job: claims.Claim, began: float) -> str:
+def end_line(job: claims.Claim, began: float) -> str:
+    """The last line of a job's log; `began` is of time.monotonic()."""
     return f'"{job.name}" END (custom) action. Duration: {time.monotonic() - began:.3f} sec'
 
 
-def _encoded(result: Any, log: JobLog) -> bytes | None:
+def encoded(result: Any, log: JobLog) -> bytes | None:
+    """A result as JSON, or its text where it is none."""
     if result is None:
         return None
     try:

@@ -8,6 +8,7 @@ import click
 from app import terminal
 from app.client import Client
 from app.commands.action_files import CONFIG_FILE, action_path, files_of, push_files, read_folder
+from app.commands.action_test import test
 from app.commands.action_versions import diff, rollback, versions
 from app.terminal import json_option
 from worker.errors import Conflict
@@ -15,10 +16,10 @@ from worker.errors import Conflict
 
 @click.group()
 def action() -> None:
-    """Push, list, show, pull and delete actions; compare versions and go back to one."""
+    """Test, push, list, show, pull and delete actions; compare versions, go back to one."""
 
 
-for command in (versions, diff, rollback):
+for command in (test, versions, diff, rollback):
     action.add_command(command)
 
 
