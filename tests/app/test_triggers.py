@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 
+import psycopg
 import pytest
+from flask import Flask
 
 from tests.app.conftest import Caller
+from worker.store import access
 from worker.store.actions import Action
 
 PATH = "/dpe/v3/triggers/nightly"
@@ -63,6 +66,21 @@ def test_only_who_may_write_sets_triggers(
     caller: Callable[[str], Caller], action: Action, role: str, status: int
 ) -> None:
     assert caller(role).call("PUT", PATH, json=definition(action)).status_code == status
+
+
+def test_a_bound_key_sets_no_trigger_of_another_action(
+    app: Flask, conn: psycopg.Connection, editor: Caller, action: Action
+) -> None:
+    bounds = access.Bounds(only_ids=["b" * 24])
+    key = access.create_key(conn, "bound", "DPE Editor", bounds=bounds)
+    body = {"auth_mode": "apikey", "apikey": key.apikey, "secretkey": key.secretkey}
+    client = app.test_client()
+    bound = Caller(client, client.post("/iam/v4/login", json=body).json["token"])
+    assert bound.call("PUT", PATH, json=definition(action)).status_code == 403
+    assert editor.get(PATH).status_code == 404  # and nothing of it stays
+    editor.call("PUT", PATH, json=definition(action))
+    assert bound.post(f"{PATH}/pause").status_code == 403
+    assert bound.delete(PATH).status_code == 403
 
 
 def test_a_start_says_whether_a_program_or_a_person_made_it(editor: Caller, action: Action) -> None:
