@@ -26,9 +26,10 @@ bench: $(VENV)/.installed-dev  ## Measure against the hand-written baseline, sid
 SEED ?= 1
 SEEDS ?= 1
 SECONDS ?= 3600
-FAULTS = $(VENV)/bin/python -m tests.faults --seed $(SEED)
+PROFILE ?= actions
+FAULTS = $(VENV)/bin/python -m tests.faults --seed $(SEED) --profile $(PROFILE)
 
-faults: $(VENV)/.installed-dev  ## 10,000 jobs under 100 faults, then an independent check (SEED=, SEEDS=)
+faults: $(VENV)/.installed-dev  ## 10,000 jobs under 100 faults, then an independent check (SEED=, SEEDS=, PROFILE=workflows)
 	@$(FAULTS) --seeds $(SEEDS)
 
 soak: $(VENV)/.installed-dev  ## The same for as long as you like (SECONDS=)

@@ -35,6 +35,7 @@ def main() -> int:
             until_s=words.seconds,
             only=words.only or [],
             build=words.build,
+            kind=words.profile,
         )
         say(f"seed {seed}: {words.build or 'the product'}")
         report = run(profile, say, words.keep and words.keep / f"seed-{seed}")
@@ -58,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, help="go on with faults for so long")
     parser.add_argument("--only", action="append", choices=list(FAULTS), help="this fault alone")
     parser.add_argument("--build", choices=list(BUILDS), help="a build that is broken on purpose")
+    parser.add_argument("--profile", default="actions", choices=["actions", "workflows"],
+                        help="what is started")  # fmt: skip
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for logs and records")
     parser.add_argument("--json", action="store_true", help="one JSON object a seed")
     return parser

@@ -9,6 +9,7 @@ import json
 import urllib.parse
 import urllib.request
 from collections import Counter
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -55,29 +56,37 @@ def check_database(conn: psycopg.Connection, starts: list[Row]) -> tuple[Finding
     totals = dict(conn.execute("SELECT event, rows::int FROM faults.total").fetchall())
 
     for start in starts:
-        for text in start["odd"]:
-            found.add("contradiction", f"{start['event']}: {text}")
-        if not start["execution_id"]:
-            found.add("never accepted", f"{start['event']} after {start['tries']} tries")
+        if not check_start(found, start, jobs):
             continue
-        job = jobs.pop(start["execution_id"], None)
-        if job is None:
-            found.add("lost", f"{start['event']} was accepted as {start['execution_id']}")
-            continue
+        job = jobs.pop(start["execution_id"])
         ends[job["status"]] += 1
-        _check_end(found, start, job)
+        check_end(found, start, job)
         there, total = lines.pop(start["event"], []), totals.pop(start["event"], None)
-        _check_rows(found, start, job, there, total)
+        check_rows(found, start, job, there, total)
     # A start that no caller was told of: its answer was lost, and it was tried again in vain.
     for id, job in jobs.items():
         found.add("doubled", f"job {id} ({job['status']}) is in no caller's record")
     for event in lines.keys() | totals.keys():
         found.add("doubled", f"rows of {event}, which nobody started")
-    _check_leftovers(conn, found)
+    check_leftovers(conn, found)
     return found, ends
 
 
-def _check_end(found: Findings, start: Row, job: Row) -> None:
+def check_start(found: Findings, start: Row, jobs: Container[str]) -> bool:
+    """A start was accepted, without contradictions, and its job is there; False: it is not."""
+    for text in start["odd"]:
+        found.add("contradiction", f"{start['event']}: {text}")
+    if not start["execution_id"]:
+        found.add("never accepted", f"{start['event']} after {start['tries']} tries")
+        return False
+    if start["execution_id"] not in jobs:
+        found.add("lost", f"{start['event']} was accepted as {start['execution_id']}")
+        return False
+    return True
+
+
+def check_end(found: Findings, start: Row, job: Row) -> None:
+    """A job ended, as its caller was told and as it had to."""
     status, who = job["status"], f"{start['event']} ({start['does']}, {start['execution_id']})"
     if status not in ENDED:
         found.add("lost", f"{who} never ended: it is {status}")
@@ -95,9 +104,10 @@ def _check_end(found: Findings, start: Row, job: Row) -> None:
     found.add("wrong end", f"{who} is {status} and not {start['expected']}: {error}")
 
 
-def _check_rows(
+def check_rows(
     found: Findings, start: Row, job: Row, there: list[tuple[int, int, str]], total: int | None
 ) -> None:
+    """All rows of a job that succeeded are there, once; of any other there is none."""
     who = f"{start['event']} ({start['does']}, {job['status']}, attempt {job['attempt']})"
     if job["status"] != "SUCCESS":
         if there or total is not None:
@@ -112,7 +122,8 @@ def _check_rows(
         found.add("lost", f"{who}: its total is {total} and not {start['rows']}")
 
 
-def _check_leftovers(conn: psycopg.Connection, found: Findings) -> None:
+def check_leftovers(conn: psycopg.Connection, found: Findings) -> None:
+    """Nothing still holds a transaction or a claim."""
     held = conn.execute(
         "SELECT application_name, state, query FROM pg_stat_activity"
         " WHERE application_name LIKE 'dpe-%' AND state LIKE 'idle in transaction%'"

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import psycopg
 
-from tests.faults import check, figures, process_faults, sabotage, server_faults
+from tests.faults import check, figures, process_faults, sabotage, server_faults, workflows
 from tests.faults.clients import ACTIONS, Clients
 from tests.faults.faults import FAULTS, Done, NotHere, choose
 from tests.faults.stack import FLOWER_ACCOUNT, Stack
@@ -41,6 +41,7 @@ class Profile:
     until_s: float | None = None  # a longer run: go on with faults for so many seconds
     only: list[str] = field(default_factory=list)  # these faults alone
     build: str | None = None  # of `sabotage.BUILDS`
+    kind: str = "actions"  # what is started; or "workflows"
 
 
 @dataclass
@@ -93,10 +94,13 @@ def run(profile: Profile, say: Say, folder: Path | None = None) -> Report:
 
 def _drive(stack: Stack, profile: Profile, report: Report, say: Say) -> None:
     key = stack.make_key()
-    stack.build_tables()
-    actions = {name: stack.push(name, config) for name, config in ACTIONS.items()}
     clients = Clients(
-        port=stack.port, key=key, actions=actions, seed=profile.seed, rate=profile.rate
+        port=stack.port,
+        key=key,
+        actions=_push(stack, profile.kind),
+        seed=profile.seed,
+        rate=profile.rate,
+        kind=profile.kind,
     )
     times = [time.time()]
     clients.start()
@@ -114,7 +118,7 @@ def _drive(stack: Stack, profile: Profile, report: Report, say: Say) -> None:
         record = stack.folder / "record.jsonl"
         clients.write(record)
         starts = check.read_record(record)
-        _check(stack, conn, key, starts, report)
+        _check(stack, conn, key, starts, report, profile.kind)
         report.accepted = clients.accepted
         report.faults = dict(Counter(fault.name for fault in faults))
         for name, at in (("before", 0), ("during", 1), ("after", 2)):
@@ -127,6 +131,16 @@ def _drive(stack: Stack, profile: Profile, report: Report, say: Say) -> None:
         noted = [asdict(one.fault) | {"seconds": one.seconds} for one in recoveries]
         (stack.folder / "faults.json").write_text(json.dumps(noted, indent=1))
         (stack.folder / "report.json").write_text(json.dumps(report.as_dict(), indent=1))
+
+
+def _push(stack: Stack, kind: str) -> dict[str, str]:
+    """Push what is to be started; return its ids."""
+    stack.build_tables()
+    actions = {name: stack.push(name, config) for name, config in ACTIONS.items()}
+    if kind == "workflows":
+        stack.push_workflow(workflows.INNER)
+        return {name: stack.push_workflow(workflows.definition(name)) for name in ACTIONS}
+    return actions
 
 
 def _do_faults(
@@ -178,8 +192,10 @@ def _check(
     key: tuple[str, str],
     starts: list[dict[str, Any]],
     report: Report,
+    kind: str,
 ) -> None:
-    found, ends = check.check_database(conn, starts)
+    look = workflows.check_runs if kind == "workflows" else check.check_database
+    found, ends = look(conn, starts)
     statuses = dict(conn.execute("SELECT execution_id::text, status FROM dpe.jobs").fetchall())
     url = f"http://127.0.0.1:{stack.port}"
     login = json.dumps({"auth_mode": "apikey", "apikey": key[0], "secretkey": key[1]}).encode()

@@ -213,6 +213,12 @@ class Stack:
         (folder / "forepaas.json").write_text(json.dumps(settings))
         return json.loads(self._dpe("action", "push", str(folder), "--json"))["id"]
 
+    def push_workflow(self, definition: dict[str, Any]) -> str:
+        """Push a workflow; return its id."""
+        file = self.folder / f"{definition['display_name']}.json"
+        file.write_text(json.dumps(definition))
+        return json.loads(self._dpe("workflow", "push", str(file), "--json"))["id"]
+
     def build_tables(self) -> None:
         """Build the tables that the handler writes to."""
         for table in sorted((HERE / "tables").iterdir()):

@@ -21,6 +21,15 @@ def test_the_product_withstands_each_fault_once(tmp_path: Path) -> None:
     assert report.accepted >= 500
 
 
+def test_every_step_of_every_run_is_done_once_under_faults(tmp_path: Path) -> None:
+    profile = Profile(
+        seed=2, jobs=120, faults=len(FAULTS), rate=6, pause_s=0.2, quiet_s=1, kind="workflows"
+    )
+    report = run_quietly(profile, tmp_path)
+    assert report.findings == {}, report.texts
+    assert {"SUCCESS", "FAILED"} <= set(report.ends)
+
+
 # The fault that each safeguard is there for; and what the checker says without it.
 @pytest.mark.parametrize(
     ("build", "fault", "findings"),

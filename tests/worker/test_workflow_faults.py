@@ -50,7 +50,7 @@ def execution(engine: Engine, run: UUID, step: str) -> str:
     return str(row[0])
 
 
-def test_two_steps_that_end_at_the_same_instant_start_what_follows_once(
+def test_f12_two_steps_that_end_at_the_same_instant_start_what_follows_once(
     engine: Engine, hand: Hand
 ) -> None:
     run = start(engine, stages(["a", "b"], ["c"]))
@@ -77,7 +77,7 @@ def test_many_runs_whose_steps_end_together(engine: Engine) -> None:
         assert steps(engine, run) == dict.fromkeys("abcdefg", "SUCCESS")
 
 
-def test_a_worker_killed_between_a_steps_rows_and_its_commit(engine: Engine) -> None:
+def test_f12_a_worker_killed_between_a_steps_rows_and_its_commit(engine: Engine) -> None:
     run = start(engine, stages(["a"], ["b"]))
     with locked(run):
         engine.worker()
@@ -92,7 +92,9 @@ def test_a_worker_killed_between_a_steps_rows_and_its_commit(engine: Engine) -> 
     assert sum("END workflow" in line for line in log(engine, run)) == 1
 
 
-def test_a_worker_killed_between_a_steps_commit_and_publishing(engine: Engine, hand: Hand) -> None:
+def test_f12_a_worker_killed_between_a_steps_commit_and_publishing(
+    engine: Engine, hand: Hand
+) -> None:
     run = start(engine, stages(["a"], ["b"]))
     engine.redis.flushall()
     hand.run(execution(engine, run, "a"))  # what follows is stored, and nobody published it
