@@ -33,9 +33,14 @@ class Handover:
         self._next_try = 0.0
 
     def publish(self, accepted: Sequence[jobs.Accepted | Message]) -> str:
-        """Hand jobs over, all together, and return the status that they have then."""
+        """Hand jobs over, all together, and return the status that they have then.
+
+        Those that are due later are left to the watch, and are SUBMITTED whatever this returns.
+        """
         messages = [
-            Message(job.execution_id, job.name, job.published_at, job.priority) for job in accepted
+            Message(job.execution_id, job.name, job.published_at, job.priority)
+            for job in accepted
+            if job.published_at is not None
         ]
         if self._published(messages):
             return "QUEUED"

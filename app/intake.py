@@ -29,4 +29,7 @@ class Intake:
         with self._pool.connection() as conn:
             found = jobs.accept_all(conn, starts)
         status = self._handover.publish([job for job in found if job is not None])
-        return [None if job is None else (job, status) for job in found]
+        return [
+            None if job is None else (job, status if job.published_at else job.status)
+            for job in found
+        ]

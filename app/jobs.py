@@ -15,8 +15,9 @@ from app.job_log import log_answer
 from app.resources import resources
 from app.starts import ACCEPTED, POLL_AFTER_S, answer
 from worker.errors import Conflict, Invalid, NotFound
-from worker.store import actions, jobs, workflow_starts, workflow_status, workflows
-from worker.store.jobs import FINAL, Filter, Job
+from worker.store import actions, job_list, jobs, workflow_starts, workflow_status, workflows
+from worker.store.job_list import Filter
+from worker.store.jobs import FINAL, Job
 from worker.store.lookups import Lookup
 
 routes = Blueprint("jobs", __name__)
@@ -45,7 +46,7 @@ def list_jobs() -> Response:
             after=_after(conn),
         )
         # One more than asked for: it tells whether there is a next page.
-        found = jobs.list_jobs(conn, where, newest_first=newest_first, limit=limit + 1)
+        found = job_list.list_jobs(conn, where, newest_first=newest_first, limit=limit + 1)
     page = found[:limit]
     headers = {"Link": _next_link(page[-1].seq)} if len(found) > limit else {}
     return json_answer([job_json(job) for job in page], headers=headers)

@@ -1,15 +1,18 @@
 """What requests ask for in their addresses: numbers, instants, pages; each checked and named."""
 
+import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from flask import request
 
 from worker.errors import Invalid
+from worker.store.durations import duration_s
 from worker.store.priorities import PRIORITIES
 
 LONGEST_WAIT_S = 30.0
+LONGEST_DELAY_S = 366 * 86400.0
 LONGEST_KEY = 255
 
 
@@ -44,7 +47,7 @@ def flag(name: str) -> bool:
 
 def choice(name: str, default: str, known: Iterable[str]) -> str:
     """One of the known words, in any case."""
-    text = request.args.get(name, default).lower()
+    text = request.args[name].lower() if name in request.args else default
     if text not in known:
         raise Invalid(f"{name} must be one of {', '.join(known)}, got {text!r}")
     return text
@@ -67,6 +70,33 @@ def priority() -> int | None:
     return PRIORITIES.index(choice("priority", "", PRIORITIES))
 
 
+def due() -> tuple[float | None, datetime | None]:
+    """When the job may begin at the earliest: `?delay=` in seconds, `?not_before=` as a time."""
+    not_before = instant("not_before")
+    if not_before and not_before > datetime.now(UTC) + timedelta(seconds=LONGEST_DELAY_S):
+        raise Invalid(f"not_before must be within {LONGEST_DELAY_S / 86400:.0f} days from now")
+    return duration("delay"), not_before
+
+
+def refuse(*names: str, why: str) -> None:
+    """Raise Invalid where one of these parameters came: to ignore it would be a surprise."""
+    for name in names:
+        if name in request.args:
+            raise Invalid(f"{name} is not taken here: {why}")
+
+
+def duration(name: str) -> float | None:
+    """Seconds of a duration like `1h 10m`, or of a plain number; None without."""
+    if name not in request.args:
+        return None
+    text = request.args[name]
+    plain = re.fullmatch(r"\d{1,10}(\.\d{1,6})?", text)
+    seconds = float(text) if plain else duration_s(text, name)
+    if seconds > LONGEST_DELAY_S:
+        raise Invalid(f"{name} must be at most {LONGEST_DELAY_S / 86400:.0f}d, got {text!r}")
+    return seconds
+
+
 def event_type() -> str:
     """What a start call says of itself: a program's (`api`), or a person's (`manual`)."""
     return choice("event_type", "api", ("api", "manual"))
@@ -74,9 +104,9 @@ def event_type() -> str:
 
 def instant(name: str) -> datetime | None:
     """A time in ISO 8601; one without an offset is UTC."""
-    text = request.args.get(name)
-    if text is None:
+    if name not in request.args:
         return None
+    text = request.args[name]
     # A plus that was not escaped in the address arrives as a space.
     for form in (text, "+".join(text.rsplit(" ", 1))):
         try:

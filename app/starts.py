@@ -30,7 +30,18 @@ def start(id: str) -> Response:
     # Checked here: what Postgres can't take, like a NUL, would fail all starts of its statement.
     if not ACTION_ID.fullmatch(id):
         raise _unknown(id)
-    start = jobs.Start(id, event, event_type, session().key_id, session().id, priority)
+    delay_s, not_before = query.due()
+    start = jobs.Start(
+        id,
+        event,
+        event_type,
+        session().key_id,
+        session().id,
+        priority,
+        delay_s,
+        not_before,
+        query.duration("expires"),
+    )
     check_touch(id)
     key = query.idempotency_key()
     found = _accept(start) if key is None else _accept_once(start, key)
@@ -61,7 +72,8 @@ def _accept_once(start: jobs.Start, key: str) -> tuple[jobs.Accepted, str] | Non
     if before:
         g.replayed = True
         return accepted, accepted.status
-    return accepted, held.handover.publish([accepted])
+    status = held.handover.publish([accepted])
+    return accepted, status if accepted.published_at else accepted.status
 
 
 def answer(accepted: jobs.Accepted, status: str, wait_s: float, type: str = "action") -> Response:

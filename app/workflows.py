@@ -82,6 +82,7 @@ def start(id: str) -> Response:
     """Start a run: it and its first steps are durable when this answers."""
     wait_s = query.wait_s()
     priority, event_type = query.priority(), query.event_type()
+    query.refuse("delay", "not_before", "expires", why="a run of a workflow begins at once")
     event = body.event()
     if not WORKFLOW_ID.fullmatch(id):
         raise _unknown(id)

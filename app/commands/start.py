@@ -24,10 +24,20 @@ def start() -> None:
 @click.argument("action_id", metavar="ID")
 @click.option("--data", metavar="@FILE|-|JSON", help="The event; none: an event without content.")
 @click.option("--priority", type=click.Choice(PRIORITIES), help="Default: the action's own.")
+@click.option("--delay", metavar="DURATION", help='Begin after so long at the earliest: "1h 10m".')
+@click.option("--not-before", metavar="TIME", help="Begin at this time at the earliest (ISO 8601).")
+@click.option("--expires", metavar="DURATION", help="Not begun so long after it is due, it ends.")
 @click.option("--wait", is_flag=True, help="Wait for the end; exit code 1 unless SUCCESS.")
 @json_option
-def start_action(
-    action_id: str, data: str | None, priority: str | None, wait: bool, as_json: bool
+def start_action(  # noqa: PLR0913, PLR0917 -- its options
+    action_id: str,
+    data: str | None,
+    priority: str | None,
+    delay: str | None,
+    not_before: str | None,
+    expires: str | None,
+    wait: bool,
+    as_json: bool,
 ) -> None:
     """Start an action on the rows of --data: JSON text, @FILE, or - for stdin.
 
@@ -38,6 +48,7 @@ def start_action(
     """
     client = Client.from_environ()
     asked = {"priority": priority, "event_type": "manual"}
+    asked |= {"delay": delay, "not_before": not_before, "expires": expires}
     path = f"/dpe/v3/actions/{quote(action_id, safe='')}/start"
     answer = client.call("POST", path, read_data(data), query=asked).data
     show_started(client, answer, wait=wait, as_json=as_json)

@@ -3,7 +3,7 @@
 A route that is not here fails `tests/app/test_openapi.py`, which says what to add.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.openapi.schemas import (
@@ -44,6 +44,11 @@ WAIT = query("wait", {"type": "number", "minimum": 0, "maximum": 30},
 PRIORITY = query("priority", {"enum": list(PRIORITIES)}, "else the action's own")
 VERSION = whole(1, 2**31 - 1)
 EVENT_TYPE = query("event_type", {"enum": ["api", "manual"]}, "whether a person made this start")
+DUE = (
+    query("delay", TEXT, 'begin after so long at the earliest: seconds, or "1h 10m"'),
+    query("not_before", TIME, "begin at this time at the earliest"),
+    query("expires", TEXT, "not begun so long after it is due, it ends as TIMEOUT"),
+)
 IDEMPOTENCY_KEY: Parameter = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -74,14 +79,14 @@ class Operation:
 
 LOCATION = {"Location": "where to look at it", "Retry-After": "seconds"}
 STARTED = {202: ref("Accepted"), 200: ref("Job")}
-START = {
-    "answers": STARTED,
-    "body": ANYTHING,
-    "body_optional": True,
-    "parameters": (WAIT, PRIORITY, EVENT_TYPE, IDEMPOTENCY_KEY),
-    "errors": (409, 422, 429),
-    "headers": LOCATION,
-}
+START = Operation(
+    STARTED,
+    ANYTHING,
+    body_optional=True,
+    parameters=(WAIT, PRIORITY, IDEMPOTENCY_KEY),
+    errors=(409, 422, 429),
+    headers=LOCATION,
+)
 LOG = Operation(
     {200: array(ref("LogLine"))},
     parameters=(AFTER_LINES,),
@@ -105,7 +110,7 @@ DESCRIBED = {
 }
 
 OPERATIONS: dict[str, Operation] = {
-    "starts.start": Operation(**START, example=ROWS),
+    "starts.start": replace(START, example=ROWS, parameters=(*START.parameters, *DUE)),
     "jobs.list_jobs": Operation(
         {200: array(ref("Job"))},
         parameters=(
@@ -151,7 +156,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "workflows.push": Operation({200: ref("Workflow")}, FREE, STAGES),
     "workflows.delete": Operation({200: ref("Deleted")}),
-    "workflows.start": Operation(**START, example={"day": "2026-01-31"}),
+    "workflows.start": replace(START, example={"day": "2026-01-31"}),
     "workflows.stop_all": Operation({200: ref("Stopped")}),
     "workflows.logs": LOG,
     "triggers.list_triggers": Operation({200: array(ref("Trigger"))}),

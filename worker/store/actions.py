@@ -54,7 +54,7 @@ def push(conn: psycopg.Connection, action_id: str | None, files: Mapping[str, by
     config = _config(files)
     Retry.of(config)  # raises where it is wrong
     name, function, timeout_s = _name(config, id), _function(config), timeout_of(config)
-    priority = priority_of(config)
+    priority, expires_s = priority_of(config), expires_of(config)
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(b"%d:%b%d:%b" % (len(path), path.encode(), len(files[path]), files[path]))
@@ -79,8 +79,9 @@ def push(conn: psycopg.Connection, action_id: str | None, files: Mapping[str, by
             conn.execute(
                 """
                 INSERT INTO dpe.action_versions
-                  (action_id, version, name, function, timeout_s, priority, config, digest)
-                VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+                  (action_id, version, name, function, timeout_s, priority, expires_s, config,
+                   digest)
+                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
                 """,
                 [
                     id,
@@ -89,6 +90,7 @@ def push(conn: psycopg.Connection, action_id: str | None, files: Mapping[str, by
                     function,
                     timeout_s,
                     priority,
+                    expires_s,
                     orjson.dumps(config).decode(),
                     digest.hexdigest(),
                 ],
@@ -230,6 +232,17 @@ def timeout_of(config: dict[str, Any]) -> float | None:
     if not isinstance(timeout, str):
         raise Invalid(f'{where} must be a duration like "1h 10m" or null, got {timeout!r}')
     return duration_s(timeout, where)
+
+
+def expires_of(config: dict[str, Any]) -> float | None:
+    """Seconds after which a job of this `forepaas.json` that has not begun ends; None: never."""
+    expires = config.get("expires", (config.get("params") or {}).get("expires"))
+    if expires is None:
+        return None
+    where = f'{CONFIG_FILE}: "expires"'
+    if not isinstance(expires, str):
+        raise Invalid(f'{where} must be a duration like "1h 10m" or null, got {expires!r}')
+    return duration_s(expires, where)
 
 
 def priority_of(config: dict[str, Any]) -> int:

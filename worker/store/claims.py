@@ -70,6 +70,7 @@ def claim(
                 pid = %(pid)s, started_at = clock_timestamp(),
                 deadline = clock_timestamp() + timeout_s * interval '1 second'
             WHERE execution_id = %(id)s AND status IN ('QUEUED', 'SUBMITTED') AND due_at <= now()
+              AND (deadline IS NULL OR deadline > now())
               AND EXISTS (SELECT FROM dpe.workers
                           WHERE id = %(worker)s AND beat_at > now() - interval '5 seconds')
             RETURNING execution_id, attempt, action_id, version, name, event, event_type, failures,
@@ -130,6 +131,7 @@ def _end(
                       failures = failures + CASE WHEN %(status)s = 'SUBMITTED' THEN 1 ELSE 0 END,
                       published_at = CASE WHEN %(status)s = 'SUBMITTED' THEN NULL
                         ELSE published_at END,
+                      deadline = NULL,
                       error = %(error)s::json,
                       result = %(result)s::json, stats = %(stats)s::json
                   WHERE execution_id = %(id)s AND attempt = %(attempt)s AND status = 'PROCESSING'

@@ -27,7 +27,7 @@ class Accepted:
     version: int
     status: str
     submitted_at: datetime
-    published_at: datetime
+    published_at: datetime | None  # None: it is not due yet
     priority: int
 
 
@@ -62,7 +62,7 @@ class Job:
         return self.status in FINAL
 
 
-_JOB: LiteralString = """
+COLUMNS: LiteralString = """
     execution_id, seq, action_id, version, name, status, attempt, losses, event_type, priority,
     retry_of, submitted_at, published_at, started_at, ended_at, error, result, stats, run_id, step,
     CASE WHEN plan IS NOT NULL THEN 100 * (SELECT count(*) FROM json_object_keys(standings))
@@ -80,6 +80,9 @@ class Start:
     key_id: int | None = None
     session_id: str | None = None  # must be open still; None: nobody asks for one
     priority: int | None = None  # a place in PRIORITIES; None: the action's
+    delay_s: float | None = None  # after its acceptance; `not_before` counts before it
+    not_before: datetime | None = None
+    expires_s: float | None = None  # not begun so long after it is due, it ends; None: the action's
     execution_id: UUID = field(default_factory=uuid4)
 
 
@@ -94,20 +97,29 @@ def accept_all(conn: psycopg.Connection, starts: Sequence[Start]) -> list[Accept
     With an autocommit connection all are durable on return, for the price of one commit.  They are
     stored as QUEUED, as if published already: the publishing that follows then needs no second
     statement.  Where it fails, `unpublished` says so; where the process dies in between, the watch
-    finds it.  None stands for a start whose action does not exist or whose session has ended.
-    Arrays go binary: as text, each quote of an event is escaped by a regular expression.
+    finds it.  Those that are due later are stored as SUBMITTED; the watch publishes them.  None
+    stands for a start whose action does not exist or whose session has ended.  Arrays go binary: as
+    text, each quote of an event is escaped by a regular expression.
     """
     ids = [start.execution_id for start in starts]
     with conn.cursor(row_factory=class_row(Accepted)) as cursor:
         rows = cursor.execute(
             """
             INSERT INTO dpe.jobs (execution_id, action_id, version, name, status, event,
-                                  event_type, key_id, timeout_s, priority, published_at)
-            SELECT s.id, v.action_id, v.version, v.name, 'QUEUED', s.event, s.type, s.key,
-                   v.timeout_s, coalesce(s.priority, v.priority), now()
+                                  event_type, key_id, timeout_s, priority, due_at, published_at,
+                                  deadline)
+            SELECT s.id, v.action_id, v.version, v.name,
+                   CASE WHEN due > now() THEN 'SUBMITTED' ELSE 'QUEUED' END, s.event, s.type,
+                   s.key, v.timeout_s, coalesce(s.priority, v.priority), due,
+                   CASE WHEN due <= now() THEN now() END,
+                   due + coalesce(s.expires_s, v.expires_s) * interval '1 second'
             FROM unnest(%b::uuid[], %b::text[], %b::text[], %s::text[], %s::bigint[], %s::text[],
-                        %s::smallint[])
-                 WITH ORDINALITY AS s (id, action, event, type, key, session, priority, ordinal)
+                        %s::smallint[], %s::float8[], %s::timestamptz[], %s::float8[])
+                 WITH ORDINALITY AS s (id, action, event, type, key, session, priority, delay_s,
+                                       not_before, expires_s, ordinal)
+            CROSS JOIN LATERAL greatest(
+                now(), s.not_before, now() + s.delay_s * interval '1 second')
+              AS due
             JOIN dpe.actions a ON a.id = s.action AND a.deleted_at IS NULL
             JOIN dpe.action_versions v ON v.action_id = a.id AND v.version = a.version
             WHERE s.session IS NULL OR EXISTS (
@@ -126,6 +138,9 @@ def accept_all(conn: psycopg.Connection, starts: Sequence[Start]) -> list[Accept
                 [start.key_id for start in starts],
                 [start.session_id for start in starts],
                 [start.priority for start in starts],
+                [start.delay_s for start in starts],
+                [start.not_before for start in starts],
+                [start.expires_s for start in starts],
             ],
         ).fetchall()
     accepted = {row.execution_id: row for row in rows}
@@ -169,7 +184,7 @@ def get(conn: psycopg.Connection, execution_id: UUID) -> Job | None:
     """One job, or None."""
     with conn.cursor(row_factory=class_row(Job)) as cursor:
         return cursor.execute(
-            f"SELECT {_JOB} FROM dpe.jobs WHERE execution_id = %s",  # noqa: S608
+            f"SELECT {COLUMNS} FROM dpe.jobs WHERE execution_id = %s",  # noqa: S608
             [execution_id],
         ).fetchone()
 
@@ -195,63 +210,9 @@ def ended(conn: psycopg.Connection, execution_ids: list[UUID]) -> list[Job]:
     with conn.cursor(row_factory=class_row(Job)) as cursor:
         return cursor.execute(
             f"""
-            SELECT {_JOB} FROM dpe.jobs WHERE execution_id = ANY(%s) AND ended_at IS NOT NULL
+            SELECT {COLUMNS} FROM dpe.jobs WHERE execution_id = ANY(%s) AND ended_at IS NOT NULL
             """,  # noqa: S608
             [execution_ids],
-        ).fetchall()
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """What a list of jobs is narrowed to; None: not by this."""
-
-    action_id: str | None = None
-    statuses: tuple[str, ...] | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    retry_of: UUID | None = None
-    run_id: UUID | None = None
-    after: int | None = None  # seq of the page's last job before
-
-
-def list_jobs(
-    conn: psycopg.Connection, where: Filter, *, newest_first: bool, limit: int
-) -> list[Job]:
-    """Jobs in order of acceptance; `where.after` takes the `seq` of the last one seen."""
-    direction = "<" if newest_first else ">"
-    order = "DESC" if newest_first else "ASC"
-    conditions = [
-        condition
-        for value, condition in (
-            (where.action_id, "action_id = %(action_id)s"),
-            (where.statuses, "status = ANY(%(statuses)s)"),
-            (where.since, "submitted_at >= %(since)s"),
-            (where.until, "submitted_at < %(until)s"),
-            (where.retry_of, "retry_of = %(retry_of)s"),
-            (where.run_id, "run_id = %(run_id)s"),
-            (where.after, f"seq {direction} %(after)s"),
-        )
-        if value is not None
-    ]
-    # Only constants of this function are put together here; every value is a parameter.
-    query = f"""
-        SELECT {_JOB}
-        FROM dpe.jobs WHERE {" AND ".join(conditions) or "true"}
-        ORDER BY seq {order} LIMIT %(limit)s
-        """  # noqa: S608
-    with conn.cursor(row_factory=class_row(Job)) as cursor:
-        return cursor.execute(
-            query.encode(),
-            {
-                "action_id": where.action_id,
-                "statuses": list(where.statuses or ()),
-                "since": where.since,
-                "until": where.until,
-                "retry_of": where.retry_of,
-                "run_id": where.run_id,
-                "after": where.after,
-                "limit": limit,
-            },
         ).fetchall()
 
 
