@@ -13,6 +13,7 @@ import click
 
 from app import terminal
 from app.commands.action import action
+from app.commands.configuration import export, import_
 from app.commands.dataset import dataset
 from app.commands.healthy import healthy
 from app.commands.job import job
@@ -47,7 +48,20 @@ def dpe(traceback: bool) -> None:
     """
 
 
-for command in (dataset, table, action, workflow, trigger, key, token, start, job, healthy):
+for command in (
+    dataset,
+    table,
+    action,
+    workflow,
+    trigger,
+    key,
+    token,
+    start,
+    job,
+    export,
+    import_,
+    healthy,
+):
     dpe.add_command(command)
 
 

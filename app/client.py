@@ -104,7 +104,13 @@ class Client:
         return self.call("GET", path, query=query)
 
     def call(
-        self, method: str, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
     ) -> Answer:
         """One call with a session.  `body` is sent as JSON, bytes as they are, None as nothing.
 
@@ -119,7 +125,7 @@ class Client:
         target = path + ("?" + urllib.parse.urlencode(pairs) if pairs else "")
         sent = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         for last in (False, True):
-            headers = {"Authorization": f"Bearer {self.token()}"}
+            headers = {"Authorization": f"Bearer {self.token()}", "Content-Type": content_type}
             try:
                 return self._checked(method, target, sent, headers)
             except Refused as error:

@@ -4,6 +4,7 @@ from flask import Flask
 
 from app import (
     actions,
+    configuration,
     datasets,
     errors,
     health,
@@ -38,6 +39,7 @@ def build(settings: Settings) -> Flask:
         actions,
         workflows,
         triggers,
+        configuration,
         tables,
         table_rows,
         datasets,

@@ -118,6 +118,9 @@ def _of_path(rule: Rule) -> list[dict[str, Any]]:
 
 def _request_body(known: Operation) -> dict[str, Any]:
     kind = {"schema": known.body, "example": known.example}
+    if known.multipart:
+        content = {"multipart/form-data": {"schema": known.body, "example": known.example}}
+        return {"required": True, "content": content}
     types = ["application/json"]
     if known.form:
         types.append("application/x-www-form-urlencoded")

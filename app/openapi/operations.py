@@ -70,6 +70,7 @@ class Operation:
     example: Any = None
     body_optional: bool = False
     form: bool = False  # the body may come as a form as well
+    multipart: bool = False  # the body is a form with a file
     parameters: tuple[Parameter, ...] = ()
     errors: tuple[int, ...] = ()
     other_types: tuple[str, ...] = ()  # of the answer, beside or instead of JSON
@@ -173,6 +174,17 @@ OPERATIONS: dict[str, Operation] = {
     "triggers.pause": Operation({200: ref("Trigger")}),
     "triggers.resume": Operation({200: ref("Trigger")}),
     "triggers.delete": Operation({200: record(name=TEXT, deleted=YES_OR_NO)}),
+    "configuration.export": Operation(
+        {200: ANYTHING}, other_types=("application/gzip",), json=False
+    ),
+    "configuration.import_": Operation(
+        {200: ref("Imported")},
+        record(archive={"type": "string", "contentMediaType": "application/gzip"}),
+        {"archive": "what an export answered"},
+        multipart=True,
+        parameters=(query("dry_run", YES_OR_NO, "tell what would change"), DATA_LOSS),
+        errors=(404, 409),
+    ),
     "tables.build": Operation(
         {201: ref("Changes")},
         ref("Table"),

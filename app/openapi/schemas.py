@@ -220,6 +220,10 @@ SCHEMAS: dict[str, Schema] = {
     "Upcoming": record(
         name=TEXT, timezone=TEXT, paused=YES_OR_NO, next=array(record(tick=TIME, local=TIME))
     ),
+    "Imported": record(
+        dry_run=YES_OR_NO,
+        changes=array(record(kind=TEXT, name=TEXT, change=TEXT, details=array(TEXT))),
+    ),
     "Attribute": ATTRIBUTE,
     "Table": TABLE,
     "ListedTable": record("dataset name built_at", dataset=TEXT, name=TEXT, built_at=maybe(TIME)),

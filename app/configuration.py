@@ -1,0 +1,50 @@
+"""The whole configuration out and in, as one archive."""
+
+from dataclasses import asdict
+
+from flask import Blueprint, Response, request
+
+from app import archive, query
+from app.answers import json_answer
+from app.auth import needs, session
+from app.resources import resources
+from worker.errors import Forbidden, Invalid
+from worker.store import configuration
+
+routes = Blueprint("configuration", __name__)
+
+MAX_ARCHIVE_BYTES = 50_000_000
+
+
+@routes.route("/dpe/v3/configuration/export", methods=["GET", "POST"])
+@needs("dpe:configuration:read")
+def export() -> Response:
+    """Actions, workflows, tables and triggers as a tgz; no secrets."""
+    with resources().pool.connection() as conn:
+        packed = archive.pack(configuration.export(conn))
+    headers = {"Content-Disposition": 'attachment; filename="configuration.tgz"'}
+    return Response(packed, headers=headers, mimetype="application/gzip")
+
+
+@routes.post("/dpe/v3/configuration/import")
+@needs("dpe:configuration:write")
+def import_() -> Response:
+    """Make what an exported archive holds; with `?dry_run=true` tell what would change."""
+    if session().only_ids is not None:
+        raise Forbidden(hint="its key is bound to some actions and workflows")
+    request.max_content_length = MAX_ARCHIVE_BYTES
+    sent = request.files.get("archive")
+    if sent is None:
+        raise Invalid(
+            'the form has no file "archive"', "curl -F archive=@configuration.tgz sends one"
+        )
+    files, dry_run = archive.unpack(sent.read()), query.flag("dry_run")
+    with resources().pool.connection() as conn:
+        changes = configuration.bring_in(
+            conn,
+            files,
+            dry_run=dry_run,
+            allow_data_loss=query.flag("allow_data_loss"),
+            key_id=session().key_id,
+        )
+    return json_answer({"dry_run": dry_run, "changes": [asdict(change) for change in changes]})
