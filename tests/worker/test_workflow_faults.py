@@ -155,3 +155,17 @@ def test_a_step_is_lost_for_good_and_what_follows_starts_in_the_same_commit(
 def _give_back(id: UUID) -> int:
     with psycopg.connect(os.environ["DPE_DATABASE_URL"], autocommit=True) as conn:
         return claims.give_back(conn, [(id, 1)], "test", 1)
+
+
+def test_a_run_that_cannot_be_followed_ends_and_holds_up_nobody(engine: Engine, hand: Hand) -> None:
+    run, other = (start(engine, stages(["a"], ["b"])) for _ in range(2))
+    # As a version to come might write it.
+    plan = '{"stages": [], "steps": [{"new": 1}]}'
+    engine.conn.execute("UPDATE dpe.jobs SET plan = %s WHERE execution_id = %s", [plan, run])
+    ids = [execution(engine, one, "a") for one in (run, other)]
+    for id in ids:
+        hand.claim(id).conn.close()
+    assert claims.give_back(engine.conn, [(UUID(id), 1) for id in ids], "test", 1) == 2
+    assert engine.job(run).status == "FAILED"
+    assert "can't follow its plan" in str(engine.job(run).error)
+    assert steps(engine, other) == {"a": "FAILED", "b": "SUBMITTED"}

@@ -67,6 +67,11 @@ class Plan:
             before[step.name] = set(step.needs).union(*(before[name] for name in step.needs))
         return before
 
+    @property
+    def kept_ids(self) -> list[str]:
+        """The executions of an earlier run that this one has not to do again."""
+        return [id for ids in self.kept.values() for id in ids.values()]
+
     def step(self, name: str) -> Step:
         return next(step for step in self.steps if step.name == name)
 

@@ -10,6 +10,7 @@ That is why a run that is ended from outside (stopped, late) is ended alone, and
 `mend` after that.
 """
 
+import logging
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
@@ -22,6 +23,9 @@ from psycopg.rows import class_row
 from worker.store import workflow_log
 from worker.store.publishing import Message
 from worker.store.workflow_plan import Plan, Ran, Run, Standing, Step, at_path, stand
+from worker.store.workflow_results import results_of
+
+logger = logging.getLogger("worker.workflows")
 
 
 def advance(
@@ -38,7 +42,15 @@ def advance(
         run = _lock(conn, waiting.pop(0))
         if run is None:
             continue  # it has ended
-        started, nested, over = _advance(conn, run, queued=queued)
+        try:
+            started, nested, over = _advance(conn, run, queued=queued)
+        except psycopg.Error:
+            raise
+        except Exception as error:
+            # What can't be followed must end this run, and not who ended a step of it: the watch.
+            logger.exception("run %s can't go on", run.execution_id)
+            _give_up(conn, run, error)
+            started, nested, over = [], [], True
         messages += started
         waiting += nested
         if over and run.run_id is not None and run.run_id not in waiting:
@@ -256,25 +268,15 @@ def _end(
     )
 
 
-def results_of(conn: psycopg.Connection, run: UUID, plan: Plan, names: set[str]) -> dict[str, Any]:
-    """The results of these steps, as far as they succeeded; a list of a step with for_each."""
-    kept = {id: (step, int(nth)) for step, ids in plan.kept.items() for nth, id in ids.items()}
-    rows = conn.execute(
+def _give_up(conn: psycopg.Connection, run: Run, error: Exception) -> None:
+    words = f"the engine can't follow its plan: {type(error).__name__}: {error}"
+    conn.execute(
         """
-        SELECT step, nth, result FROM dpe.jobs
-        WHERE (run_id = %(run)s AND run_id IS NOT NULL OR execution_id = ANY(%(kept)s::uuid[]))
-          AND step = ANY(%(names)s) AND status = 'SUCCESS'
+        UPDATE dpe.jobs SET status = 'FAILED', ended_at = clock_timestamp(), error = %s
+        WHERE execution_id = %s
         """,
-        {"run": run, "kept": list(kept), "names": list(names)},
-    ).fetchall()
-    found: dict[str, Any] = {}
-    for step in plan.steps:
-        mine = {nth: result for name, nth, result in rows if name == step.name}
-        if step.for_each is not None and step.name in names:
-            found[step.name] = [mine[nth] for nth in sorted(mine)]
-        elif mine:
-            found[step.name] = mine[0]
-    return found
+        [_json({"type": "WorkflowBroken", "message": words, "traceback": None}), run.execution_id],
+    )
 
 
 def _json(value: Any) -> str:

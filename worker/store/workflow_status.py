@@ -78,15 +78,15 @@ def steps_of(conn: psycopg.Connection, run_id: UUID) -> list[StepStatus]:
 
 
 def _executions(conn: psycopg.Connection, run_id: UUID, plan: Plan) -> list[Execution]:
-    kept = [id for ids in plan.kept.values() for id in ids.values()]
     with conn.cursor(row_factory=class_row(Execution)) as cursor:
         return cursor.execute(
             """
-            SELECT step, nth, execution_id, status, item, started_at, ended_at,
-                   run_id <> %(run)s AS kept
-            FROM dpe.jobs
-            WHERE run_id = %(run)s AND run_id IS NOT NULL
-               OR execution_id = ANY(%(kept)s::uuid[]) ORDER BY step, nth
+            SELECT step, nth, execution_id, status, item, started_at, ended_at, false AS kept
+            FROM dpe.jobs WHERE run_id = %(run)s
+            UNION ALL
+            SELECT step, nth, execution_id, status, item, started_at, ended_at, true
+            FROM dpe.jobs WHERE execution_id = ANY(%(kept)s::uuid[])
+            ORDER BY step, nth
             """,
-            {"run": run_id, "kept": kept},
+            {"run": run_id, "kept": plan.kept_ids},
         ).fetchall()

@@ -7,7 +7,7 @@ from uuid import UUID
 import psycopg
 
 from worker.store.workflow_plan import Plan
-from worker.store.workflow_runs import results_of
+from worker.store.workflow_results import results_of
 
 
 @dataclass(frozen=True, slots=True)
