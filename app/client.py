@@ -23,6 +23,7 @@ TIMEOUT_S = 40.0  # longer than the longest `?wait=`
 DOWNLOAD_TIMEOUT_S = 600.0  # until the next bytes: a large table is looked through before
 LONGEST_WAIT_S = 30
 STATUS_UNAUTHENTICATED = 401
+SHOWN = 20  # errors of a list
 STATUS_ERRORS = 400
 CREDENTIALS = ("DPE_APIKEY", "DPE_SECRETKEY")
 
@@ -158,7 +159,8 @@ class Client:
             (told[k] for k in ("detail", "error", "warning", "message", "title") if told.get(k)),
             f"{self.url} answered {answer.status} to {method} {target.partition('?')[0]}",
         )
-        return Refused(answer.status, str(words), str(told.get("hint") or ""))
+        places = [f"\n  {e['pointer']}: {e['detail']}" for e in (told.get("errors") or [])[:SHOWN]]
+        return Refused(answer.status, str(words) + "".join(places), str(told.get("hint") or ""))
 
     def _send(
         self,

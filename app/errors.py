@@ -21,6 +21,7 @@ from worker.errors import (
     Invalid,
     NotFound,
     NotMigrated,
+    RowsRefused,
     TooLarge,
     TooMany,
     Unauthenticated,
@@ -55,6 +56,8 @@ def answer(error: Exception) -> Response:
                      exc_info=error)  # fmt: skip
     if isinstance(known, Unavailable):
         logger.warning("%s %s: %s", request.method, request.path, known)
+    if isinstance(known, RowsRefused):
+        members |= {"bad_rows": known.bad_rows, "errors": known.errors}
     if known.hint:
         members["hint"] = known.hint
     return _problem(known.status, known.title, str(known), members, _headers(known), type(known))

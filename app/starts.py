@@ -5,7 +5,7 @@ import re
 import psycopg
 from flask import Blueprint, Response, g
 
-from app import body, query
+from app import body, checked_starts, query
 from app.answers import accepted_json, job_json, job_url, json_answer
 from app.auth import check_session, check_touch, needs, session
 from app.resources import resources
@@ -43,6 +43,10 @@ def start(id: str) -> Response:
         query.duration("expires"),
     )
     check_touch(id)
+    if checked_starts.wanted():
+        planned = checked_starts.check(id, event)
+        if planned is not None:
+            return planned
     key = query.idempotency_key()
     found = _accept(start) if key is None else _accept_once(start, key)
     if found is None:

@@ -3,6 +3,8 @@
 `status` is the HTTP status that the error becomes, `hint` says what to do next.
 """
 
+from typing import Any
+
 
 class DpeError(Exception):
     """The root; its text is one line that names the cause and the place."""
@@ -71,6 +73,20 @@ class KeyReused(DpeError):
 
     status = 422
     title = "The Idempotency-Key was used before"
+
+
+class RowsRefused(DpeError):
+    """Rows of an event don't fit the table that it feeds; `errors` has each one's place and why."""
+
+    status = 422
+    title = "Rows do not fit the table"
+
+    def __init__(
+        self, message: str, hint: str, bad_rows: int, errors: list[dict[str, Any]]
+    ) -> None:
+        super().__init__(message, hint)
+        self.bad_rows = bad_rows
+        self.errors = errors
 
 
 class TooLarge(DpeError):

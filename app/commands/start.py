@@ -28,6 +28,10 @@ def start() -> None:
 @click.option("--not-before", metavar="TIME", help="Begin at this time at the earliest (ISO 8601).")
 @click.option("--expires", metavar="DURATION", help="Not begun so long after it is due, it ends.")
 @click.option("--wait", is_flag=True, help="Wait for the end; exit code 1 unless SUCCESS.")
+@click.option(
+    "--check", type=click.Choice(["strict", "dry-run"]),
+    help="Against the table that it feeds; strict: refuse bad rows; dry-run: only say which.",
+)  # fmt: skip
 @json_option
 def start_action(  # noqa: PLR0913, PLR0917 -- its options
     action_id: str,
@@ -37,6 +41,7 @@ def start_action(  # noqa: PLR0913, PLR0917 -- its options
     not_before: str | None,
     expires: str | None,
     wait: bool,
+    check: str | None,
     as_json: bool,
 ) -> None:
     """Start an action on the rows of --data: JSON text, @FILE, or - for stdin.
@@ -49,9 +54,35 @@ def start_action(  # noqa: PLR0913, PLR0917 -- its options
     client = Client.from_environ()
     asked = {"priority": priority, "event_type": "manual"}
     asked |= {"delay": delay, "not_before": not_before, "expires": expires}
+    asked |= {
+        "validate": "strict" if check == "strict" else None,
+        "dry_run": "true" if check == "dry-run" else None,
+    }
     path = f"/dpe/v3/actions/{quote(action_id, safe='')}/start"
     answer = client.call("POST", path, read_data(data), query=asked).data
+    if check == "dry-run":
+        show_tried(answer, as_json=as_json)
+        return
     show_started(client, answer, wait=wait, as_json=as_json)
+
+
+def show_tried(answer: dict[str, Any], *, as_json: bool) -> None:
+    """Print what a dry run answered."""
+    if as_json:
+        terminal.print_json(answer)
+        return
+    checked = f"{answer['bad_rows']} of {answer['rows']} don't fit"
+    unchecked = "not checked: forepaas.json has no params.feeds"
+    terminal.print_fields(
+        [
+            ("action", f"{answer['name']}, version {answer['version']}"),
+            ("feeds", answer["feeds"] or "says nothing"),
+            ("rows", checked if answer["feeds"] else unchecked),
+        ]
+    )
+    errors = [(error["pointer"], error["column"], error["detail"]) for error in answer["errors"]]
+    if errors:
+        terminal.print_table(["PLACE", "COLUMN", "WHY"], errors, empty="")
 
 
 def show_started(client: Client, answer: dict[str, Any], *, wait: bool, as_json: bool) -> None:

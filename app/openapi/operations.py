@@ -19,6 +19,7 @@ from app.openapi.schemas import (
     YES_OR_NO,
     Schema,
     array,
+    either,
     record,
     ref,
 )
@@ -58,6 +59,9 @@ IDEMPOTENCY_KEY: Parameter = {
 }
 AFTER_LINES = query("after", {"type": "string", "pattern": r"^[0-9]{1,10}\.[0-9]{1,10}$"},
                     "what X-Next-After had")  # fmt: skip
+VALIDATE = query("validate", {"enum": ["none", "strict"]},
+                 "strict: 422 where rows don't fit the table that the action feeds")  # fmt: skip
+DRY_RUN = query("dry_run", YES_OR_NO, "say what would happen, and store nothing")
 DATA_LOSS = query("allow_data_loss", YES_OR_NO, "do it though data is lost")
 
 
@@ -111,7 +115,12 @@ DESCRIBED = {
 }
 
 OPERATIONS: dict[str, Operation] = {
-    "starts.start": replace(START, example=ROWS, parameters=(*START.parameters, *DUE)),
+    "starts.start": replace(
+        START,
+        answers={202: ref("Accepted"), 200: either(ref("Job"), ref("DryRun"))},
+        example=ROWS,
+        parameters=(*START.parameters, *DUE, VALIDATE, DRY_RUN),
+    ),
     "jobs.list_jobs": Operation(
         {200: array(ref("Job"))},
         parameters=(

@@ -89,6 +89,8 @@ JOB = record(
 )
 JOB["properties"]["steps"] = array(STEP)
 
+UNFIT = record(pointer=TEXT, column=maybe(TEXT), detail=TEXT)
+
 PROBLEM = record(
     "type title status detail",
     error=TEXT,
@@ -99,6 +101,8 @@ PROBLEM = record(
     detail=TEXT,
     hint=TEXT,
     id=TEXT,
+    bad_rows=WHOLE,
+    errors=array(UNFIT),
 )
 PROBLEM["description"] = (
     "RFC 9457's fields, and `error` (404: `warning`) for clients of the platform; `hint` says what"
@@ -183,6 +187,16 @@ SCHEMAS: dict[str, Schema] = {
         url=TEXT,
     ),
     "Job": JOB,
+    "DryRun": record(
+        dry_run={"const": True},
+        id=HEX_ID,
+        name=TEXT,
+        version=WHOLE,
+        feeds=maybe(TEXT),
+        rows=maybe(WHOLE),
+        bad_rows=maybe(WHOLE),
+        errors=array(UNFIT),
+    ),
     "LogLine": record(at=TIME, level=TEXT, logger=TEXT, message=TEXT, attempt=WHOLE),
     "Stopped": record(id=TEXT, stopped=WHOLE),
     "Action": record(

@@ -19,7 +19,7 @@ def job(conn: psycopg.Connection, postgres: Postgres) -> Iterator[Claim]:
     conn.execute("CREATE SCHEMA data_prim")
     with database.connect(postgres.url, "test", autocommit=False) as own:
         claims.running = Claim(
-            uuid4(), 1, "5eaf0db7f6f51d5255974217", 1, "test", None, "api", 0, own
+            uuid4(), 1, "5eaf0db7f6f51d5255974217", 1, "test", None, "api", 0, None, None, None, own
         )
         try:
             yield claims.running

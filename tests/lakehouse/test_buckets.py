@@ -49,7 +49,18 @@ def there(store: DataStore) -> dict[str, bytes]:
 def again(job: Claim) -> Claim:
     """The next job of this process."""
     claims.running = Claim(
-        job.execution_id, job.attempt + 1, job.action_id, 1, "test", None, "api", 0, job.conn
+        job.execution_id,
+        job.attempt + 1,
+        job.action_id,
+        1,
+        "test",
+        None,
+        "api",
+        0,
+        None,
+        None,
+        None,
+        job.conn,
     )
     return claims.running
 
