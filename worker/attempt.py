@@ -130,6 +130,7 @@ def _hand_on(record: psycopg.Connection, following: list[Message]) -> None:
 
 def call(action: Action, job: claims.Claim, given: Given | None) -> Any:
     """Import the handler, call it with its event, return what it returns; raises what it raises."""
+    job.quarantines = action.quarantines
     event = job.event if given is None else given.event
     context = {
         "execution_id": str(job.execution_id),

@@ -55,6 +55,7 @@ class Action:
     variables: dict[str, str]
     log_level: int
     keeps_on_insert_error: bool
+    quarantines: bool
     retry: Retry
 
     def handler(self) -> Callable[[Any], Any]:
@@ -170,6 +171,7 @@ def _lay_out(source: actions.Source, folder: Path, mark: str) -> Action:
         | _variables(environment.get("variables")),
         log_level=LEVELS.get(level, logging.INFO),
         keeps_on_insert_error=params.get("on_insert_error") == "continue",
+        quarantines=params.get("on_insert_error") == "quarantine",
         retry=Retry.of(source.config),
     )
 

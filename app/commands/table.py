@@ -8,6 +8,7 @@ import click
 
 from app import terminal
 from app.client import Client
+from app.commands.quarantine import quarantine
 from app.commands.table_name import TABLE, table_path
 from app.commands.table_rows import export, head
 from app.terminal import json_option
@@ -23,7 +24,7 @@ def table() -> None:
     """Build tables, look at them, and export their rows."""
 
 
-for command in (head, export):
+for command in (head, export, quarantine):
     table.add_command(command)
 
 

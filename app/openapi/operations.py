@@ -20,6 +20,7 @@ from app.openapi.schemas import (
     Schema,
     array,
     either,
+    maybe,
     record,
     ref,
 )
@@ -226,6 +227,23 @@ OPERATIONS: dict[str, Operation] = {
         errors=(409,),
         other_types=("text/csv", "application/vnd.apache.parquet"),
         json=False,
+    ),
+    "quarantine.list_rows": Operation(
+        {200: array(ref("QuarantinedRow"))},
+        parameters=(
+            query("limit", whole(1, 1000), "rows; default 100"),
+            query("after", whole(1, 2**63 - 1), "the id of the last one seen"),
+        ),
+    ),
+    "quarantine.replay": Operation(
+        {200: record(replayed=WHOLE, left=WHOLE, errors=array(record(id=WHOLE, reason=TEXT)))},
+        record("", ids=maybe(array(whole(1, 2**63 - 1))), rows=maybe(array(FREE))),
+        {"ids": [17]},
+        body_optional=True,
+    ),
+    "quarantine.drop": Operation(
+        {200: record(dropped=WHOLE)},
+        parameters=(query("id", array(whole(1, 2**63 - 1)), "only these"),),
     ),
     "datasets.list_datasets": Operation({200: array(ref("Dataset"))}),
     "datasets.set_dialect": Operation(

@@ -5,32 +5,29 @@ nothing of itself, and the handler may go on.  That it failed is kept with the j
 """
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
-import psycopg
-
 from worker.errors import DatasetError
-from worker.lakehouse import by_copy, by_insert
-from worker.lakehouse.columns import Layout, layout
+from worker.lakehouse.aside import is_of_rows, write_what_fits
 from worker.lakehouse.counts import Counts
-from worker.lakehouse.refusal import explained
-from worker.lakehouse.source import Source, source
-from worker.lakehouse.transaction import running_job, turn
+from worker.lakehouse.transaction import running_job
+from worker.lakehouse.writing import write
+from worker.store.quarantine import Aside
 from worker.store.retry import is_outage
 
 logger = logging.getLogger("dpe")  # stands in the job's log
 
-SMALL = 500  # rows that go as one statement; more go by COPY
+QUARANTINE = "quarantine"
 
 
-def bulk_insert(
+def bulk_insert(  # noqa: PLR0913, PLR0917 -- the first six are the platform's
     connector: Any,
     table: str,
     data: Any,
     source_default_schema: Any = None,
     batch_size: int | None = None,
     statistics: bool = False,
+    on_error: str | None = None,
 ) -> tuple[dict[str, Any], str | None]:
     """Write rows into a table of the connector's dataset; return (stats, error).
 
@@ -40,6 +37,10 @@ def bulk_insert(
     is None, or the text of what is wrong, with rows counted from 1; then none of the rows is
     there.  It is kept with the job too, which ends FAILED unless its forepaas.json has
     `"params": {"on_insert_error": "continue"}`.
+
+    With `on_error="quarantine"`, or `"params": {"on_insert_error": "quarantine"}`, the rows that
+    fit go in, and those that don't into the table's quarantine, each with the reason: `stats`
+    counts them as "quarantined".  What is wrong with all of the data is an error as ever.
 
     `source_default_schema`, `batch_size` and `statistics` are taken and not needed: a table knows
     its types, batches are sized by their bytes, and statistics are always there.
@@ -53,14 +54,22 @@ def bulk_insert(
         "skipped": 0,
         "warnings": [],
     }
-    error = None
+    error, keeps_aside = None, job.quarantines or on_error == QUARANTINE
+    aside: list[Aside] = []
     try:
-        counts = write(connector.dataset, table, data, upsert=True)
+        counts, aside = _written(connector.dataset, table, data, keeps_aside)
     except DatasetError as failure:
         error = f"{failure} ({failure.hint})" if failure.hint else str(failure)
         job.met_outage = job.met_outage or is_outage(failure)
     else:
         counts.add_to(stats)
+    if keeps_aside:
+        stats["quarantined"] = len(aside)
+    if aside:
+        stats["records"] += len(aside)
+        said = f"{len(aside)} rows are in quarantine; row {aside[0].number}: {aside[0].reason}"
+        stats["warnings"].append(said)
+        logger.warning("bulk_insert: %s.%s: %s", connector.dataset, table, said)
     if error is not None:
         stats["skipped"] = stats["records"]
         stats["warnings"].append(error)
@@ -70,33 +79,10 @@ def bulk_insert(
     return stats, error
 
 
-def write(dataset: str, table: str, data: Any, *, upsert: bool) -> Counts:
-    """Write rows in a savepoint; raises DatasetError, and then none of them is there."""
-    with turn:
-        conn = running_job().conn
-        rows = source(f"{dataset}.{table}", data)
-        known = layout(conn, dataset, table)
-        try:
-            return _write(conn, known, rows, upsert)
-        except (DatasetError, psycopg.Error) as error:
-            if conn.closed:
-                raise
-            # The table may have changed since its layout was read.
-            fresh = layout(conn, dataset, table, fresh=True)
-            if fresh == known:
-                found = explained(conn, fresh, rows, error)
-                raise found from None if found is error else error
-        try:
-            return _write(conn, fresh, rows, upsert)
-        except (DatasetError, psycopg.Error) as error:
-            found = explained(conn, fresh, rows, error)
-            raise found from None if found is error else error
-
-
-def _write(conn: psycopg.Connection, layout: Layout, rows: Source, upsert: bool) -> Counts:
-    if not rows.rows:
-        return Counts(0)
-    if not rows.names:
-        raise DatasetError(f"{layout.name}: the data has rows but no columns")
-    write: Callable[..., Counts] = by_insert.write if rows.rows <= SMALL else by_copy.write
-    return write(conn, layout, rows, upsert)
+def _written(dataset: str, table: str, data: Any, keeps_aside: bool) -> tuple[Counts, list[Aside]]:
+    try:
+        return write(dataset, table, data, upsert=True), []
+    except DatasetError as error:
+        if not keeps_aside or not is_of_rows(error):
+            raise
+        return write_what_fits(dataset, table, data, error)

@@ -14,7 +14,6 @@ from psycopg import errors
 
 from worker.errors import DatasetError
 from worker.lakehouse.buckets import ADDRESS, Bucket, bucket_at
-from worker.lakehouse.bulk_insert import write
 from worker.lakehouse.columns import (
     Layout,
     check_encodable,
@@ -29,6 +28,7 @@ from worker.lakehouse.frames import returned
 from worker.lakehouse.refusal import said
 from worker.lakehouse.statements import Statements
 from worker.lakehouse.transaction import check_quoting, literal, running_job, turn, undo
+from worker.lakehouse.writing import write
 from worker.store.datasets import TRINO
 
 RETURN_TYPES = ("dataframe", "cursor", "dict")

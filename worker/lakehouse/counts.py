@@ -13,6 +13,14 @@ class Counts:
     updates: int = 0
     doubled: int = 0
 
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.records + other.records,
+            self.inserts + other.inserts,
+            self.updates + other.updates,
+            self.doubled + other.doubled,
+        )
+
     def add_to(self, stats: dict[str, Any]) -> None:
         """Write the counts into the dict that handlers see, with a warning for what was skipped."""
         unchanged = self.records - self.inserts - self.updates - self.doubled

@@ -37,6 +37,7 @@ class Claim:
     conn: psycopg.Connection = field(repr=False)
     stats: list[dict[str, Any]] = field(default_factory=list)
     insert_errors: list[str] = field(default_factory=list)
+    quarantines: bool = False  # rows that don't fit go into quarantine, and the others in
     met_outage: bool = False  # Postgres lacked what an insert needed (see `retry`)
 
 
