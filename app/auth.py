@@ -35,6 +35,9 @@ def needs(permission: str, *, checked_with_the_statement: bool = False) -> Calla
             if not session.may_come_from(address()):
                 raise Forbidden(hint="its key may not be used from this address")
             g.session = session
+            if permission.endswith(":write"):
+                # A workflow of its own could have steps of actions that are not.
+                check_touch(kwargs.get("id") if permission == "dpe:action:write" else None)
             return view(*args, **kwargs)
 
         setattr(gate, "needs", permission)  # noqa: B010 -- the test of all routes reads it
@@ -54,10 +57,15 @@ def session() -> Session:
     return g.session
 
 
-def check_touch(id: str) -> None:
-    """Raise Forbidden where the session's key may not start or stop this action or workflow."""
+def check_touch(id: str | None) -> None:
+    """Raise Forbidden where the session's key is bound to other actions and workflows than this.
+
+    None is something else that it would change, like a key or a trigger: through these it could
+    start what it may not.
+    """
     if not session().may_touch(id):
-        raise Forbidden(hint=f"its key is bound to other actions and workflows than {id}")
+        what = "this" if id is None else id
+        raise Forbidden(hint=f"its key is bound to other actions and workflows than {what}")
 
 
 def address() -> str:

@@ -39,6 +39,8 @@ def main(settings: Settings) -> None:
     settings.broker()
     settings.home.mkdir(parents=True, exist_ok=True)
     from flower import command  # noqa: PLC0415 -- it, and Celery, are slow to load
+    from flower.views.monitor import Metrics  # noqa: PLC0415
+    from tornado.web import authenticated  # noqa: PLC0415
 
     from app.flower_catch_up import RecordedFlower  # noqa: PLC0415
     from worker.broker import celery  # noqa: PLC0415
@@ -47,6 +49,8 @@ def main(settings: Settings) -> None:
         logger.warning("DPE_DATABASE_URL is not set: ends that no event tells of are not seen")
     else:
         command.Flower = RecordedFlower  # the class that its command makes its application of
+    # The one page but its health that Flower shows to everybody; it names the actions.
+    setattr(Metrics, "get", authenticated(Metrics.get))  # noqa: B010 -- for the type checker
     # It only looks on: without the tasks' code it takes half the memory, and starts sooner.
     celery.conf.include = []
     # Celery's own parser, in this process: what others see of it in `ps` is `dpe flower`.

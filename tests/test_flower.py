@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -11,12 +12,27 @@ from pathlib import Path
 
 import psutil
 import pytest
+from flower.urls import handlers
 
 from app.stack_file import environment
 from tests.stack import until
 from tests.up import DPE, Up, dpe, free_port, get
 
 ACTION = "f1fef1fef1fef1fef1fef1fe"
+# Of Flower's addresses: its style sheets, whether it lives, and what has nothing to tell.
+OPEN = {"/static/x", "/healthcheck", "/login", "/logout", "/none/of/them"}
+
+
+def open_to_all(url: str) -> set[str]:
+    """Of all addresses that Flower serves, those that do not ask for the password."""
+    found = set()
+    for handler in handlers:
+        pattern = handler[0] if isinstance(handler, tuple) else handler.matcher.regex.pattern
+        path = "/none/of/them" if pattern == ".*" else re.sub(r"\(.*?\)", "x", pattern)
+        path = path.rstrip("$").removesuffix("/?")
+        answers = {get(url + path, method)[0] for method in ("GET", "POST")}
+        found |= {path} if answers - {401, 405} else set()
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +147,11 @@ def test_flower_asks_for_the_password_and_does_not_show_it(tmp_path: Path, up: U
         url = f"http://127.0.0.1:{port}"
         until(lambda: get(f"{url}/healthcheck")[0] == 200)
         assert get(f"{url}/api/tasks")[0] == 401
+        assert open_to_all(url) == OPEN
+        wrong = base64.b64encode(b"me:s3cre").decode()
+        assert get(f"{url}/api/tasks", Authorization=f"Basic {wrong}")[0] == 401
         right = base64.b64encode(b"me:s3cret").decode()
+        assert get(f"{url}/metrics", Authorization=f"Basic {right}")[0] == 200
         assert get(f"{url}/api/tasks", Authorization=f"Basic {right}")[0] == 200
         assert "s3cret" not in " ".join(psutil.Process(flower.pid).cmdline())
     finally:

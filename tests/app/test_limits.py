@@ -132,6 +132,22 @@ def test_a_key_starts_and_stops_what_it_is_bound_to(
     assert caller_of(app, conn, only_ids=[OTHER, action.id]).start(action.id)
 
 
+def test_a_bound_key_changes_its_own_actions_and_nothing_through_which_others_start(
+    app: Flask, conn: psycopg.Connection, action: Action
+) -> None:
+    bound = caller_of(app, conn, only_ids=[action.id])
+    files = {"files": {"main.py": "ZGVmIGN1c3RvbWZ1bmMoZXZlbnQpOiBwYXNzCg=="}}
+    steps = {"stages": [{"stageName": "a", "actions": [{"action_conf": action.id}]}]}
+    for method, path, sent in (
+        ("PUT", f"/dpe/v3/actions/{OTHER}", files),
+        ("POST", "/dpe/v3/actions", files),
+        ("PUT", f"/dpe/v3/workflows/{action.id}", steps),
+        ("PUT", "/dpe/v3/triggers/nightly", {"action": OTHER, "cron": "0 2 * * *"}),
+    ):
+        assert bound.call(method, path, json=sent).status_code == 403, path
+    assert bound.call("PUT", f"/dpe/v3/actions/{action.id}", json=files).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("networks", "peer", "forwarded", "trusted", "allowed"),
     [

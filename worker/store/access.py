@@ -98,8 +98,8 @@ class Session:
         """Whether the session's role has this permission."""
         return _allows(self.permissions, permission)
 
-    def may_touch(self, id: str) -> bool:
-        """Whether its key may start and stop this action or workflow."""
+    def may_touch(self, id: str | None) -> bool:
+        """Whether its key may start, stop and change this action or workflow (None: neither)."""
         return self.only_ids is None or id in self.only_ids
 
     def may_come_from(self, address: str) -> bool:
