@@ -3,14 +3,14 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 from redis import RedisError
 
 from worker import broker
-from worker.store import jobs
+from worker.store import jobs, turns
 from worker.store.publishing import Message
 
 # A broker that hangs costs a start this much, once a pause; Postgres has the job by then (F7).
@@ -35,13 +35,17 @@ class Handover:
     def publish(self, accepted: Sequence[jobs.Accepted | Message]) -> str:
         """Hand jobs over, all together, and return the status that they have then.
 
-        Those that are due later are left to the watch, and are SUBMITTED whatever this returns.
+        Those that are due later are left to the watch, and held ones to their turn (`turns`); they
+        are SUBMITTED whatever this returns.
         """
         messages = [
             Message(job.execution_id, job.name, job.published_at, job.priority)
             for job in accepted
             if job.published_at is not None
         ]
+        messages += self._let_in(
+            {job.action_id for job in accepted if isinstance(job, jobs.Accepted) and job.held}
+        )
         if self._published(messages):
             return "QUEUED"
         try:
@@ -51,6 +55,16 @@ class Handover:
             # The jobs are accepted all the same; as for messages lost, the watch finds them.
             return "QUEUED"
         return "SUBMITTED"
+
+    def _let_in(self, action_ids: Iterable[str]) -> list[Message]:
+        messages = []
+        try:
+            for action_id in action_ids:
+                with self._pool.connection() as conn:
+                    messages += turns.let_in(conn, action_id)
+        except (psycopg.Error, PoolTimeout) as error:
+            logger.warning("the watch will see whose turn it is: %s", str(error).strip())
+        return messages
 
     def _published(self, messages: Sequence[Message]) -> bool:
         if self._broken and not self._my_turn():

@@ -123,7 +123,8 @@ def retry(execution_id: str) -> Response:
             return _retry_run(conn, job, wait_s)
         accepted = jobs.retry(conn, job.execution_id, session().key_id)
     if accepted is not None:
-        return answer(accepted, resources().handover.publish([accepted]), wait_s)
+        status = resources().handover.publish([accepted])
+        return answer(accepted, status if accepted.published_at else accepted.status, wait_s)
     if not job.ended:
         raise Conflict(f"execution {job.execution_id} is {job.status}: it has not ended yet")
     raise NotFound(f"action {job.action_id} not found: it was deleted", "push it again")

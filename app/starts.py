@@ -10,7 +10,7 @@ from app.answers import accepted_json, job_json, job_url, json_answer
 from app.auth import check_session, check_touch, needs, session
 from app.resources import resources
 from worker.errors import NotFound
-from worker.store import idempotency, jobs
+from worker.store import idempotency, jobs, turns
 
 routes = Blueprint("starts", __name__)
 
@@ -58,7 +58,18 @@ def start(id: str) -> Response:
 def _accept(start: jobs.Start) -> tuple[jobs.Accepted, str] | None:
     held = resources()
     held.limits.check(session())
-    return held.intake.accept(start)
+    return held.intake.accept(start) or _accept_alone(start)
+
+
+def _accept_alone(start: jobs.Start) -> tuple[jobs.Accepted, str] | None:
+    """Accept a start of an action that allows one open job: those it never shares a statement."""
+    held = resources()
+    with held.pool.connection() as conn:
+        accepted = turns.accept_alone(conn, start)
+    if accepted is None:
+        return None
+    held.handover.publish([accepted])
+    return accepted, accepted.status
 
 
 def _accept_once(start: jobs.Start, key: str) -> tuple[jobs.Accepted, str] | None:
@@ -66,7 +77,7 @@ def _accept_once(start: jobs.Start, key: str) -> tuple[jobs.Accepted, str] | Non
 
     def accept(conn: psycopg.Connection, start: jobs.Start) -> jobs.Accepted | None:
         held.limits.check(session())  # not of a start that was accepted before: it gets its answer
-        return jobs.accept(conn, start)
+        return jobs.accept(conn, start) or turns.accept_alone(conn, start)
 
     with held.pool.connection() as conn:
         found = idempotency.accept_once(conn, start, key, accept)

@@ -90,9 +90,12 @@ class Engine:
         sources |= {f"{name}.py": text.encode() for name, text in files.items()}
         return actions.push(self.conn, action_id, sources)
 
-    def accept(self, action: actions.Action, content: Any = None) -> jobs.Accepted:
+    def accept(
+        self, action: actions.Action, content: Any = None, *, in_line: bool = False
+    ) -> jobs.Accepted:
         """Accept a start and not publish it, as an API that dies in between."""
-        accepted = jobs.accept(self.conn, jobs.Start(action.id, json.dumps(content)))
+        start = jobs.Start(action.id, json.dumps(content), in_line=in_line)
+        accepted = jobs.accept(self.conn, start)
         assert accepted is not None
         return accepted
 

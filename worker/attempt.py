@@ -25,7 +25,7 @@ from worker.errors import ClaimLost, DpeError
 from worker.lakehouse import buckets
 from worker.load import Action, load, settings_of
 from worker.logs import NOTICE, JobLog
-from worker.store import claims, jobs
+from worker.store import claims, jobs, turns
 from worker.store.publishing import Message
 from worker.store.retry import is_outage, outage_pause_s
 from worker.store.workflow_steps import Given
@@ -87,6 +87,17 @@ def execute(this: Child, execution_id: UUID) -> None:
         claims.running = this.log = None
         this.slots.release(this.index)
         this.events.end(end.status, end.error)
+    if end.status is not None and job.max_running is not None:
+        _let_next_in(this, job.action_id)
+
+
+def _let_next_in(this: Child, action_id: str) -> None:
+    """Publish the job whose turn it is now; where this fails, the watch does it."""
+    try:
+        record, _ = this.connections()
+        broker.publish(turns.let_in(record, action_id))
+    except (psycopg.Error, RedisError) as error:
+        logger.warning("the watch will see whose turn it is: %s", str(error).strip())
 
 
 def _attempt(this: Child, job: claims.Claim) -> End:

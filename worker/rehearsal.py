@@ -77,6 +77,7 @@ def _job(
         run_id=None,
         step=None,
         item=None,
+        max_running=None,
         conn=conn,
     )
     claims.running = job

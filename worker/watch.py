@@ -19,6 +19,7 @@ from worker.store import (
     retention,
     timeouts,
     trigger_ticks,
+    turns,
     workers,
     workflow_runs,
 )
@@ -52,6 +53,7 @@ class Watch:
         trigger_ticks.start_due(conn)
         try:
             publish_due(conn)
+            publish_turns(conn)
             publish_overtaken(conn)
         except RedisError as error:
             # The jobs stay as they were; the next round tries again.
@@ -78,6 +80,16 @@ def publish_due(conn: psycopg.Connection) -> int:
         count += len(messages)
         if len(messages) < BATCH:
             return count
+
+
+def publish_turns(conn: psycopg.Connection) -> int:
+    """Publish jobs that were held and whose turn it is; return how many."""
+    count = 0
+    for action_id in turns.waiting_actions(conn):
+        messages = turns.let_in(conn, action_id)
+        broker.publish(messages)  # where it fails, they are overtaken, and published again
+        count += len(messages)
+    return count
 
 
 def publish_overtaken(conn: psycopg.Connection) -> int:

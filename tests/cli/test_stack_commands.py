@@ -32,10 +32,12 @@ def test_env_lines_make_a_shell_know_the_stack(shell: Shell, tmp_path: Path) -> 
 
 
 def test_ps_lists_the_roles_and_the_workers_children(shell: Shell) -> None:
+    def roles() -> list[str]:
+        return [process["role"] for process in shell.ok("ps", "--json").data]
+
+    until(lambda: roles().count("worker child") == 2)  # forked a moment after the stack is up
     found = shell.ok("ps", "--json").data
-    roles = [process["role"] for process in found]
-    assert {"up", "postgres", "valkey", "api", "worker"} <= set(roles), roles
-    assert roles.count("worker child") == 2
+    assert {"up", "postgres", "valkey", "api", "worker"} <= set(roles()), found
     assert all(psutil.pid_exists(process["pid"]) for process in found)
     assert all(process["since"].startswith("20") for process in found)
     (worker,) = [process for process in found if process["role"] == "worker"]

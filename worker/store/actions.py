@@ -17,6 +17,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from worker.errors import Invalid
+from worker.store.concurrency import limits_of
 from worker.store.durations import duration_s
 from worker.store.priorities import PRIORITIES
 from worker.store.retry import Retry
@@ -55,6 +56,7 @@ def push(conn: psycopg.Connection, action_id: str | None, files: Mapping[str, by
     Retry.of(config)  # raises where it is wrong
     name, function, timeout_s = _name(config, id), _function(config), timeout_of(config)
     priority, expires_s = priority_of(config), expires_of(config)
+    max_running, exclusive = limits_of(config)
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(b"%d:%b%d:%b" % (len(path), path.encode(), len(files[path]), files[path]))
@@ -80,8 +82,8 @@ def push(conn: psycopg.Connection, action_id: str | None, files: Mapping[str, by
                 """
                 INSERT INTO dpe.action_versions
                   (action_id, version, name, function, timeout_s, priority, expires_s, config,
-                   digest)
-                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+                   digest, max_running, exclusive)
+                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
                 """,
                 [
                     id,
@@ -93,6 +95,8 @@ def push(conn: psycopg.Connection, action_id: str | None, files: Mapping[str, by
                     expires_s,
                     orjson.dumps(config).decode(),
                     digest.hexdigest(),
+                    max_running,
+                    exclusive,
                 ],
             )
             with conn.cursor() as cursor:

@@ -33,6 +33,7 @@ class Claim:
     run_id: UUID | None  # of a step of a workflow: its run
     step: str | None
     item: Any
+    max_running: int | None  # see `turns`
     # The connection that holds the job's transaction: every row of the handler goes through it.
     conn: psycopg.Connection = field(repr=False)
     stats: list[dict[str, Any]] = field(default_factory=list)
@@ -71,11 +72,11 @@ def claim(
                 pid = %(pid)s, started_at = clock_timestamp(),
                 deadline = clock_timestamp() + timeout_s * interval '1 second'
             WHERE execution_id = %(id)s AND status IN ('QUEUED', 'SUBMITTED') AND due_at <= now()
-              AND (deadline IS NULL OR deadline > now())
+              AND (deadline IS NULL OR deadline > now()) AND NOT held
               AND EXISTS (SELECT FROM dpe.workers
                           WHERE id = %(worker)s AND beat_at > now() - interval '5 seconds')
             RETURNING execution_id, attempt, action_id, version, name, event, event_type, failures,
-                      run_id, step, item
+                      run_id, step, item, max_running
             """,
             {"id": execution_id, "worker": worker_id, "pid": pid},
         ).fetchone()
@@ -133,6 +134,7 @@ def _end(
                       published_at = CASE WHEN %(status)s = 'SUBMITTED' THEN NULL
                         ELSE published_at END,
                       deadline = NULL,
+                      held = max_running IS NOT NULL AND %(status)s = 'SUBMITTED',
                       error = %(error)s::json,
                       result = %(result)s::json, stats = %(stats)s::json
                   WHERE execution_id = %(id)s AND attempt = %(attempt)s AND status = 'PROCESSING'

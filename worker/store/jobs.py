@@ -27,8 +27,9 @@ class Accepted:
     version: int
     status: str
     submitted_at: datetime
-    published_at: datetime | None  # None: it is not due yet
+    published_at: datetime | None  # None: it is not due yet, or held
     priority: int
+    held: bool = False  # see `turns`
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class Start:
     delay_s: float | None = None  # after its acceptance; `not_before` counts before it
     not_before: datetime | None = None
     expires_s: float | None = None  # not begun so long after it is due, it ends; None: the action's
+    in_line: bool = False  # also where its action allows one open job, and there may be one
     execution_id: UUID = field(default_factory=uuid4)
 
 
@@ -98,8 +100,9 @@ def accept_all(conn: psycopg.Connection, starts: Sequence[Start]) -> list[Accept
     stored as QUEUED, as if published already: the publishing that follows then needs no second
     statement.  Where it fails, `unpublished` says so; where the process dies in between, the watch
     finds it.  Those that are due later are stored as SUBMITTED; the watch publishes them.  None
-    stands for a start whose action does not exist or whose session has ended.  Arrays go binary: as
-    text, each quote of an event is escaped by a regular expression.
+    stands for a start whose action does not exist, whose session has ended, or whose action allows
+    one open job (see `turns`).  Arrays go binary: as text, each quote of an event is escaped by a
+    regular expression.
     """
     ids = [start.execution_id for start in starts]
     with conn.cursor(row_factory=class_row(Accepted)) as cursor:
@@ -107,28 +110,32 @@ def accept_all(conn: psycopg.Connection, starts: Sequence[Start]) -> list[Accept
             """
             INSERT INTO dpe.jobs (execution_id, action_id, version, name, status, event,
                                   event_type, key_id, timeout_s, priority, due_at, published_at,
-                                  deadline)
+                                  deadline, max_running, held)
             SELECT s.id, v.action_id, v.version, v.name,
-                   CASE WHEN due > now() THEN 'SUBMITTED' ELSE 'QUEUED' END, s.event, s.type,
+                   CASE WHEN waits THEN 'SUBMITTED' ELSE 'QUEUED' END, s.event, s.type,
                    s.key, v.timeout_s, coalesce(s.priority, v.priority), due,
-                   CASE WHEN due <= now() THEN now() END,
-                   due + coalesce(s.expires_s, v.expires_s) * interval '1 second'
+                   CASE WHEN NOT waits THEN now() END,
+                   due + coalesce(s.expires_s, v.expires_s) * interval '1 second',
+                   v.max_running, v.max_running IS NOT NULL
             FROM unnest(%b::uuid[], %b::text[], %b::text[], %s::text[], %s::bigint[], %s::text[],
-                        %s::smallint[], %s::float8[], %s::timestamptz[], %s::float8[])
+                        %s::smallint[], %s::float8[], %s::timestamptz[], %s::float8[],
+                        %s::boolean[])
                  WITH ORDINALITY AS s (id, action, event, type, key, session, priority, delay_s,
-                                       not_before, expires_s, ordinal)
+                                       not_before, expires_s, in_line, ordinal)
             CROSS JOIN LATERAL greatest(
                 now(), s.not_before, now() + s.delay_s * interval '1 second')
               AS due
             JOIN dpe.actions a ON a.id = s.action AND a.deleted_at IS NULL
             JOIN dpe.action_versions v ON v.action_id = a.id AND v.version = a.version
+              AND (s.in_line OR NOT v.exclusive)
+            CROSS JOIN LATERAL (VALUES (due > now() OR v.max_running IS NOT NULL)) AS w (waits)
             WHERE s.session IS NULL OR EXISTS (
               SELECT FROM dpe.sessions o JOIN dpe.keys k ON k.id = o.key_id
               WHERE o.id = s.session AND o.expires_at > now()
                 AND k.revoked_at IS NULL AND k.expires_at > now())
             ORDER BY s.ordinal
             RETURNING execution_id, action_id, name, version, status, submitted_at, published_at,
-                      priority
+                      priority, held
             """,
             [
                 ids,
@@ -141,6 +148,7 @@ def accept_all(conn: psycopg.Connection, starts: Sequence[Start]) -> list[Accept
                 [start.delay_s for start in starts],
                 [start.not_before for start in starts],
                 [start.expires_s for start in starts],
+                [start.in_line for start in starts],
             ],
         ).fetchall()
     accepted = {row.execution_id: row for row in rows}
@@ -165,16 +173,18 @@ def retry(conn: psycopg.Connection, execution_id: UUID, key_id: int | None) -> A
             """
             INSERT INTO dpe.jobs (execution_id, action_id, version, name, status, event,
                                   event_type, key_id, timeout_s, priority, published_at,
-                                  retry_of)
-            SELECT %(id)s, v.action_id, v.version, v.name, 'QUEUED', j.event,
-                   'retry', %(key)s, v.timeout_s, j.priority, now(),
-                   coalesce(j.retry_of, j.execution_id)
+                                  retry_of, max_running, held)
+            SELECT %(id)s, v.action_id, v.version, v.name,
+                   CASE WHEN v.max_running IS NULL THEN 'QUEUED' ELSE 'SUBMITTED' END, j.event,
+                   'retry', %(key)s, v.timeout_s, j.priority,
+                   CASE WHEN v.max_running IS NULL THEN now() END,
+                   coalesce(j.retry_of, j.execution_id), v.max_running, v.max_running IS NOT NULL
             FROM dpe.jobs j
             JOIN dpe.actions a ON a.id = j.action_id AND a.deleted_at IS NULL
             JOIN dpe.action_versions v ON v.action_id = a.id AND v.version = a.version
             WHERE j.execution_id = %(of)s AND j.ended_at IS NOT NULL
             RETURNING execution_id, action_id, name, version, status, submitted_at,
-                      published_at, priority
+                      published_at, priority, held
             """,
             {"id": uuid4(), "of": execution_id, "key": key_id},
         ).fetchone()

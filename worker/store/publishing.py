@@ -37,7 +37,7 @@ def take_due(conn: psycopg.Connection, limit: int) -> list[Message]:
             UPDATE dpe.jobs SET status = 'QUEUED', published_at = clock_timestamp()
             WHERE execution_id IN (
               SELECT execution_id FROM dpe.jobs
-              WHERE status = 'SUBMITTED' AND due_at <= now()
+              WHERE status = 'SUBMITTED' AND due_at <= now() AND NOT held
               ORDER BY priority, seq LIMIT %s FOR UPDATE SKIP LOCKED)
             RETURNING execution_id, name, published_at, priority
             """,

@@ -109,7 +109,7 @@ def _start(conn: psycopg.Connection, trigger: Trigger, tick: datetime) -> None:
         event = orjson.dumps(
             {"trigger": trigger.name, "tick": tick}, option=orjson.OPT_UTC_Z
         ).decode()
-    start = jobs.Start(trigger.target_id, event, "cron", trigger.key_id)
+    start = jobs.Start(trigger.target_id, event, "cron", trigger.key_id, in_line=True)
     # The key (trigger, tick) first: where the row is there, this tick has had its run.
     if not _note(conn, trigger, tick, "started", start.execution_id):
         return

@@ -177,24 +177,31 @@ def _start(
             """
             INSERT INTO dpe.jobs (execution_id, action_id, version, name, event_type, key_id,
               timeout_s, priority, run_id, step, nth, item, submitted_at, plan, standings, event,
-              status, published_at, started_at, attempt, deadline)
+              status, published_at, started_at, attempt, deadline, max_running, held)
             SELECT s.id, s.action, s.version, s.name, 'workflow', %(key)s, s.timeout_s, s.priority,
                    %(run)s, s.step, s.nth, s.item::json, now, s.plan::json,
                    CASE WHEN is_run THEN '{}'::json END, CASE WHEN is_run THEN r.event END,
-                   CASE WHEN is_run THEN 'PROCESSING' WHEN %(queued)s THEN 'QUEUED'
+                   CASE WHEN is_run THEN 'PROCESSING'
+                     WHEN %(queued)s AND of.max_running IS NULL THEN 'QUEUED'
                      ELSE 'SUBMITTED' END,
-                   CASE WHEN is_run OR %(queued)s THEN now END,
+                   CASE WHEN is_run OR %(queued)s AND of.max_running IS NULL THEN now END,
                    CASE WHEN is_run THEN now END, CASE WHEN is_run THEN 1 ELSE 0 END,
-                   CASE WHEN is_run THEN now + s.timeout_s * interval '1 second' END
+                   CASE WHEN is_run THEN now + s.timeout_s * interval '1 second' END,
+                   of.max_running, of.max_running IS NOT NULL
             FROM unnest(%(ids)s::uuid[], %(actions)s::text[], %(versions)s::int[],
                         %(names)s::text[], %(timeouts)s::float8[], %(priorities)s::smallint[],
                         %(steps)s::text[], %(nths)s::int[], %(items)s::text[], %(plans)s::text[])
                  AS s (id, action, version, name, timeout_s, priority, step, nth, item, plan),
-                 clock_timestamp() AS now, LATERAL (SELECT s.plan IS NOT NULL AS is_run) AS kind,
+                 clock_timestamp() AS now, LATERAL (
+                   SELECT s.plan IS NOT NULL AS is_run, (
+                     SELECT v.max_running FROM dpe.action_versions v
+                     WHERE v.action_id = s.action AND v.version = s.version) AS max_running
+                 ) AS of,
                  dpe.jobs r
             WHERE r.execution_id = %(run)s
-            RETURNING execution_id, name, coalesce(published_at, submitted_at) AS published_at,
-                      priority
+            RETURNING execution_id, name, priority,
+                      CASE WHEN NOT held THEN coalesce(published_at, submitted_at) END
+                        AS published_at
             """,
             {
                 "key": run.key_id,
@@ -213,7 +220,9 @@ def _start(
             },
         ).fetchall()
     nested = {id for step, _, _, id in jobs if step.plan is not None}
-    return [m for m in messages if m.execution_id not in nested], sorted(nested)
+    # Held ones (see `turns`) are let in by the watch.
+    ours = [m for m in messages if m.execution_id not in nested and m.published_at is not None]
+    return ours, sorted(nested)
 
 
 def _note(
