@@ -73,7 +73,8 @@ class Worker(ThreadWorker):
             self.log.error("a request failed: %s", type(exc).__name__, exc_info=exc)
         else:
             self.log.warning("a request was refused: %s", words)
-        body = encode({"error": words, "type": "about:blank", "title": words, "status": status})
+        problem = {"error": words, "type": "about:blank", "title": words, "detail": words}
+        body = encode(problem | {"status": status})
         head = (
             f"HTTP/1.1 {status} {words}\r\nConnection: close\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"

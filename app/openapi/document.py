@@ -24,8 +24,10 @@ ERRORS = {
     405: "a route of other methods",
     409: "what is asked contradicts what stands",
     413: "the body is too large",
+    414: "the address is too long",
     415: "the body's encoding is not taken",
     422: "what came is JSON, and can't be taken",
+    431: "the headers are too long",
     429: "too much at once; Retry-After says when to try again",
     503: "Postgres does not answer, or is not migrated; Retry-After says when to try again",
 }
@@ -157,7 +159,7 @@ def _responses(rule: Rule, known: Operation, needed: str) -> dict[str, Any]:
 
 
 def _errors(rule: Rule, known: Operation, needed: str) -> list[int]:
-    errors = {400, *known.errors}
+    errors = {400, 414, 431, *known.errors}
     if needed != NOBODY:
         errors |= {401, 503}
     if needed not in {NOBODY, ANY_SESSION}:
