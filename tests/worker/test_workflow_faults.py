@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from uuid import UUID
 
+import psutil
 import psycopg
 import pytest
 
@@ -169,3 +170,17 @@ def test_a_run_that_cannot_be_followed_ends_and_holds_up_nobody(engine: Engine, 
     assert engine.job(run).status == "FAILED"
     assert "can't follow its plan" in str(engine.job(run).error)
     assert steps(engine, other) == {"a": "FAILED", "b": "SUBMITTED"}
+
+
+@pytest.mark.slow
+def test_a_worker_frozen_between_a_steps_rows_and_its_commit(engine: Engine) -> None:
+    run = start(engine, stages(["a", "b"], ["c"]))
+    with locked(run):
+        frozen = engine.worker()
+        until(lambda: waiting(engine) == 2)
+        for process in [*frozen.children(), psutil.Process(frozen.pid)]:
+            process.suspend()
+    # One of its sessions has the run's lock by now, and will never do anything with it.
+    engine.worker()
+    assert engine.ended(run, 20).status == "SUCCESS"
+    assert ran(engine, run) == ["a", "b", "c"]

@@ -217,12 +217,20 @@ def give_back(
 
 
 def give_back_silent(conn: psycopg.Connection, heartbeat_timeout_s: float, max_losses: int) -> int:
-    """Take the running jobs of all workers that have stopped beating, and cut those off; commits.
+    """Cut off all workers that have stopped beating, and take their running jobs; commits.
 
-    The sessions of such a worker are ended in Postgres: a frozen process may hold locks on the
-    very rows that the next attempt will write.
+    Their sessions are ended in Postgres, and that comes first: a frozen process may hold locks on
+    the very rows that the next attempt will write, or on those that are to be taken back here.
     """
-    taken = _take_back(
+    conn.execute(
+        """
+        SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a, dpe.workers w
+        WHERE a.datname = current_database() AND a.application_name LIKE 'dpe-job ' || w.id || ' %%'
+          AND w.beat_at < now() - %s * interval '1 second'
+        """,
+        [heartbeat_timeout_s],
+    )
+    return _take_back(
         conn,
         """
         SELECT execution_id, attempt FROM dpe.jobs r
@@ -236,15 +244,6 @@ def give_back_silent(conn: psycopg.Connection, heartbeat_timeout_s: float, max_l
             "max": max_losses,
         },
     )
-    conn.execute(
-        """
-        SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a, dpe.workers w
-        WHERE a.datname = current_database() AND a.application_name LIKE 'dpe-job ' || w.id || ' %%'
-          AND w.beat_at < now() - %s * interval '1 second'
-        """,
-        [heartbeat_timeout_s],
-    )
-    return taken
 
 
 def session_name(worker_id: UUID, pid: int, what: str = "job") -> str:

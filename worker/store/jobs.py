@@ -249,6 +249,8 @@ def _stop(conn: psycopg.Connection, which: str, id: UUID | str, by: str) -> int:
         RETURNING run_id, plan IS NOT NULL
         """  # noqa: S608
     with conn.transaction():
+        # A caller that is frozen in here must not hold its row locks for ever.
+        conn.execute("SET LOCAL idle_in_transaction_session_timeout = '5s'")
         stopped = conn.execute(query.encode(), {"id": id, "by": by}).fetchall()
         workflow_runs.advance(conn, (run_id for run_id, _ in stopped))
     if any(is_run for _, is_run in stopped):
