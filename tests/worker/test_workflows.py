@@ -7,7 +7,7 @@ import pytest
 
 from tests.stack import Engine, until
 from tests.worker.workflows import STEP, log, prepare, ran, run, stages, start, steps
-from worker.store import actions, jobs, retention, workflow_starts
+from worker.store import actions, jobs, retention, workflow_starts, workflows
 
 
 @pytest.fixture
@@ -217,6 +217,17 @@ def test_a_retry_does_again_what_failed_and_what_came_after_it(engine: Engine) -
     third = again(engine, second.execution_id)
     assert set(steps(engine, third.execution_id)) == {"a", "b", "c", "d"}
     assert third.retry_of == first.execution_id
+
+
+def test_a_retry_has_the_priority_of_the_start(engine: Engine) -> None:
+    workflow = workflows.push(engine.conn, None, stages([{"name": "a", "priority": "low"}], ["b"]))
+    asked = jobs.Start(workflow.id, '{"b": {"fail": 9}}', priority=0)
+    first = workflow_starts.start(engine.conn, asked)
+    assert first is not None
+    engine.ended(first.run.execution_id)
+    assert engine.ended(again(engine, first.run.execution_id).execution_id).priority == 0
+    rows = engine.rows("SELECT step, priority FROM dpe.jobs WHERE run_id IS NOT NULL ORDER BY seq")
+    assert rows == [("a", 0), ("b", 0), ("b", 0)]
 
 
 def test_a_retry_of_a_stopped_run_goes_on_where_it_was(engine: Engine) -> None:

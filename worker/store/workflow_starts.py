@@ -76,6 +76,8 @@ def retry(
             renewed = workflows.renew_plan(conn, _kept(conn, execution_id, plan, kept, item))
         except Invalid as error:
             raise _missing(name, error) from None
+        if "priority" in renewed:
+            workflows.set_priority(renewed, renewed["priority"])
         start = Start(workflow_id, event, "retry", key_id, priority=priority)
         head = {"name": name, "version": version, "timeout": timeout_s, "retry_of": first}
         return _insert(conn, start, head, renewed, queued=queued)

@@ -116,7 +116,8 @@ def renew_plan(conn: psycopg.Connection, plan: Mapping[str, Any]) -> dict[str, A
 
 
 def set_priority(plan: dict[str, Any], priority: int) -> None:
-    """Make this the priority of all steps, those of workflows within it too."""
+    """Make this the priority of all steps, those of workflows within it too, and of retries."""
+    plan["priority"] = priority
     for step in plan["steps"]:
         step["priority"] = priority
         if step["plan"] is not None:
