@@ -106,7 +106,11 @@ def instant(name: str) -> datetime | None:
     """A time in ISO 8601; one without an offset is UTC."""
     if name not in request.args:
         return None
-    text = request.args[name]
+    return instant_of(name, request.args[name])
+
+
+def instant_of(name: str, text: str) -> datetime:
+    """A text in ISO 8601 as a time; raises Invalid naming where it stood."""
     # A plus that was not escaped in the address arrives as a space.
     for form in (text, "+".join(text.rsplit(" ", 1))):
         try:

@@ -12,6 +12,7 @@ from app import (
     keys,
     login,
     quarantine,
+    replay,
     resources,
     starts,
     table_rows,
@@ -37,6 +38,7 @@ def build(settings: Settings) -> Flask:
     for subject in (
         starts,
         jobs,
+        replay,
         actions,
         workflows,
         triggers,

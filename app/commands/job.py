@@ -1,6 +1,8 @@
 """`dpe job …`: what became of the starts."""
 
 import json
+from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -140,16 +142,61 @@ def stop(execution_id: str, as_json: bool) -> None:
 
 
 @job.command()
-@click.argument("execution_id", metavar="JOB")
+@click.argument("execution_ids", metavar="JOB...", nargs=-1, required=True)
 @click.option("--wait", is_flag=True, help="Wait for the end; exit code 1 unless SUCCESS.")
 @json_option
-def retry(execution_id: str, wait: bool, as_json: bool) -> None:
-    """Run the event of an ended job again, as a new job, with the action's newest version.
+def retry(execution_ids: tuple[str, ...], wait: bool, as_json: bool) -> None:
+    """Run the events of ended jobs again, as new jobs, with the action's newest version.
 
     \b
     Example:
       dpe job retry 3f9c2a1 --wait
     """
     client = Client.from_environ()
-    answer = client.call("POST", f"/dpe/v3/jobs/{execution_id}/retry").data
-    show_started(client, answer, wait=wait, as_json=as_json)
+    for execution_id in execution_ids:
+        answer = client.call("POST", f"/dpe/v3/jobs/{execution_id}/retry").data
+        show_started(client, answer, wait=wait, as_json=as_json)
+
+
+@job.command()
+@click.option("--action", required=True, metavar="ID", help="Of this action, by its id or name.")
+@click.option(
+    "--status",
+    metavar="STATUS",
+    multiple=True,
+    help="Ended so; repeatable.  Default: FAILED and TIMEOUT.",
+)
+@click.option("--since", metavar="TIME", help="Accepted at this time or later (ISO 8601, UTC).")
+@click.option("--until", metavar="TIME", help="Accepted before this time.")
+@click.option("--version", type=click.IntRange(1), help="Run by this version; default: the newest.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=1_000,
+    show_default=True,
+    help="How many at most, the oldest first.",
+)
+@click.option("--rate", type=float, default=50, show_default=True, help="So many begin a second.")
+@click.option("--dry-run", is_flag=True, help="Show what would be started; start nothing.")
+@json_option
+def replay(*, action: str, status: tuple[str, ...], as_json: bool, **words: Any) -> None:
+    """Start the archived events of ended jobs again, those that a filter names.
+
+    Safe to repeat: a job that was retried since is passed over, its newest retry stands for it.
+
+    \b
+    Example:
+      dpe job replay --action 5eaf0db7f6f51d5255974217 --since 2026-01-31T08:00:00Z --dry-run
+    """
+    asked = {name: value for name, value in words.items() if value is not None}
+    if status:
+        asked["status"] = [name.upper() for name in status]
+    path = f"/dpe/v3/actions/{quote(action, safe='')}/replay"
+    answer = Client.from_environ().call("POST", path, asked).data
+    if as_json:
+        terminal.print_json(answer)
+        return
+    for one in answer["jobs"]:
+        click.echo(f"{one['replay_of']}  {one['execution_id'] or 'would be started again'}")
+    what = "would be started" if answer["dry_run"] else "were started"
+    terminal.note(f"{answer['count']} jobs {what}, the last at {answer['last_due_at'] or '-'}")

@@ -198,6 +198,13 @@ SCHEMAS: dict[str, Schema] = {
         errors=array(UNFIT),
     ),
     "LogLine": record(at=TIME, level=TEXT, logger=TEXT, message=TEXT, attempt=WHOLE),
+    "Replay": record(
+        id=HEX_ID,
+        dry_run=YES_OR_NO,
+        count=WHOLE,
+        last_due_at=maybe(TIME),
+        jobs=array(record(replay_of=UUID, execution_id=maybe(UUID))),
+    ),
     "Stopped": record(id=TEXT, stopped=WHOLE),
     "Action": record(
         _id=HEX_ID,
