@@ -27,6 +27,7 @@ from app.embedded import Postgres, Valkey
 from app.embedded.server import Server, write_private
 from app.mending import Mended, say
 from app.roles import Role
+from worker import sealing
 from worker.errors import DpeError
 from worker.settings import Settings
 from worker.store import access
@@ -88,6 +89,8 @@ class Stack:
         roles.end_leftovers(settings.home)
         roles.check_port(settings)
         database_url, broker_url = self._start_servers()
+        if settings.secrets_key is None:
+            sealing.make_key(settings.home)
         self.environ = {
             "DPE_HOME": str(settings.home),
             "DPE_DATABASE_URL": database_url,

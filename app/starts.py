@@ -48,11 +48,19 @@ def start(id: str) -> Response:
         if planned is not None:
             return planned
     key = query.idempotency_key()
-    found = _accept(start) if key is None else _accept_once(start, key)
+    found = accept(start, key)
     if found is None:
         check_session()  # it may have ended since it was read
         raise _unknown(id)
     return answer(*found, wait_s)
+
+
+def accept(start: jobs.Start, key: str | None) -> tuple[jobs.Accepted, str] | None:
+    """Store and publish a start, with a key only once; return it with its status.
+
+    None: no such action, or its session has ended.
+    """
+    return _accept(start) if key is None else _accept_once(start, key)
 
 
 def _accept(start: jobs.Start) -> tuple[jobs.Accepted, str] | None:

@@ -18,6 +18,7 @@ from app import (
     table_rows,
     tables,
     triggers,
+    webhooks,
     workflows,
 )
 from app.answers import Orjson
@@ -42,6 +43,7 @@ def build(settings: Settings) -> Flask:
         actions,
         workflows,
         triggers,
+        webhooks,
         configuration,
         tables,
         table_rows,

@@ -45,6 +45,7 @@ def environment(home: Path, postgres: Postgres, valkey: Valkey) -> None:
         "DPE_HOME": str(home),
         "DPE_DATABASE_URL": postgres.url,
         "DPE_BROKER_URL": valkey.url,
+        "DPE_SECRETS_KEY": "dGVzdHMgb25seTogdGhpcnR5LXR3byBieXRlcyAuLi4=",
         "DPE_WORKERS": "2",
         "DPE_HEARTBEAT_INTERVAL_S": "0.5",
         "DPE_HEARTBEAT_TIMEOUT_S": "3",

@@ -34,6 +34,8 @@ class Settings:
     default_dataset: str  # DPE_DEFAULT_DATASET: what "dwh/default_dataset/" stands for
     data_store: str | None  # DPE_DATA_STORE: a folder or an address; None: a folder under home
     data_store_options: dict[str, Any]  # DPE_DATA_STORE_OPTIONS: what fsspec is given with it
+    secrets_key: str | None  # DPE_SECRETS_KEY: what secrets are encrypted with
+    webhook_tolerance_s: float  # DPE_WEBHOOK_TOLERANCE_S: how old a signed call may be
     token_lifetime_s: float  # DPE_TOKEN_LIFETIME_S
     max_body_bytes: int  # DPE_MAX_BODY_BYTES: of one start call
     max_waiting: int  # DPE_MAX_WAITING: accepted jobs that have not begun; then 429; 0: no limit
@@ -71,6 +73,8 @@ class Settings:
             default_dataset=read.text("DPE_DEFAULT_DATASET", "data_prim"),
             data_store=read.optional("DPE_DATA_STORE"),
             data_store_options=read.json_object("DPE_DATA_STORE_OPTIONS"),
+            secrets_key=read.optional("DPE_SECRETS_KEY"),
+            webhook_tolerance_s=read.seconds("DPE_WEBHOOK_TOLERANCE_S", 300.0),
             token_lifetime_s=read.seconds("DPE_TOKEN_LIFETIME_S", 3600.0),
             max_body_bytes=read.count("DPE_MAX_BODY_BYTES", 10_000_000),
             max_waiting=read.count("DPE_MAX_WAITING", 100_000, least=0),

@@ -10,6 +10,7 @@ from app.client import Client
 from app.commands.action_files import CONFIG_FILE, action_path, files_of, push_files, read_folder
 from app.commands.action_test import test
 from app.commands.action_versions import diff, rollback, versions
+from app.commands.action_webhook import webhook
 from app.terminal import json_option
 from worker.errors import Conflict
 
@@ -19,7 +20,7 @@ def action() -> None:
     """Test, push, list, show, pull and delete actions; compare versions, go back to one."""
 
 
-for command in (test, versions, diff, rollback):
+for command in (test, versions, diff, rollback, webhook):
     action.add_command(command)
 
 

@@ -25,6 +25,7 @@ from app.openapi.schemas import (
     ref,
 )
 from worker.store.priorities import PRIORITIES
+from worker.store.webhooks import FORMS
 
 Parameter = dict[str, Any]
 ROWS = [{"event_id": 1, "event_name": "Ada"}]
@@ -210,6 +211,21 @@ OPERATIONS: dict[str, Operation] = {
         parameters=(query("dry_run", YES_OR_NO, "tell what would change"), DATA_LOSS),
         errors=(404, 409),
     ),
+    "webhooks.receive": Operation(
+        {202: ref("Accepted")},
+        ANYTHING,
+        ROWS,
+        body_optional=True,
+        errors=(401, 409, 422, 429),
+        headers=LOCATION,
+    ),
+    "webhooks.put": Operation(
+        {200: ref("NewWebhook")},
+        record("", form={"enum": list(FORMS)}, secret=TEXT),
+        {"form": "standard"},
+    ),
+    "webhooks.one": Operation({200: ref("Webhook")}),
+    "webhooks.delete": Operation({200: record(id=TEXT, deleted=YES_OR_NO)}),
     "tables.build": Operation(
         {201: ref("Changes")},
         ref("Table"),
