@@ -9,6 +9,7 @@ from flask import request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from worker.content import decoded
 from worker.errors import Invalid, TooLarge, Unsupported
 
 GZIP = 16 + zlib.MAX_WBITS  # zlib's way to say it
@@ -97,7 +98,7 @@ def _unpacked(body: bytes) -> bytes:
 
 def _parse(text: str) -> Any:
     try:
-        return orjson.loads(text)
+        return decoded(text)
     except orjson.JSONDecodeError as error:
         raise Invalid(
             f"the body is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"

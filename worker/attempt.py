@@ -21,6 +21,7 @@ from redis import RedisError
 import worker.lakehouse  # noqa: F401 -- pandas and all, once, before the fork: its memory is shared
 from worker import broker
 from worker.child import Child, this_process
+from worker.content import decoded
 from worker.errors import ClaimLost, DpeError
 from worker.lakehouse import buckets
 from worker.load import Action, load, settings_of
@@ -157,7 +158,7 @@ def call(action: Action, job: claims.Claim, given: Given | None) -> Any:
         result = handler(
             Event(
                 job.event_type,
-                None if event is None else orjson.loads(event),
+                None if event is None else decoded(event),
                 str(job.execution_id),
                 job.attempt,
                 {} if given is None else given.results,
