@@ -22,7 +22,7 @@ from worker.store.lookups import Lookup
 
 routes = Blueprint("jobs", __name__)
 
-STATUSES = ("SUBMITTED", "QUEUED", "PROCESSING", *FINAL)
+STATUSES = ("SUBMITTED", "QUEUED", "BUILDING", "PROCESSING", *FINAL)
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
 ID_DIGITS, FEWEST_DIGITS = 32, 7
 MAX_SEQ = 2**63 - 1

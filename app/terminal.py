@@ -19,6 +19,7 @@ COLOURS = {
     "FAILED": "red",
     "TIMEOUT": "red",
     "STOPPED": "yellow",
+    "BUILDING": "cyan",
     "PROCESSING": "cyan",
 }
 MINUTE_S = 60

@@ -19,7 +19,7 @@ import psycopg
 from redis import RedisError
 
 import worker.lakehouse  # noqa: F401 -- pandas and all, once, before the fork: its memory is shared
-from worker import broker
+from worker import broker, elsewhere, environments
 from worker.child import Child, this_process
 from worker.content import decoded
 from worker.errors import ClaimLost, DpeError
@@ -76,7 +76,7 @@ def execute(this: Child, execution_id: UUID) -> None:
     this.events.begin(job.execution_id, job.name)
     end = End(None)
     try:
-        end = _attempt(this, job)
+        end = carry_out(this, job)
     except ClaimLost as lost:
         logger.warning("%s", lost)
     except psycopg.OperationalError:
@@ -101,8 +101,9 @@ def _let_next_in(this: Child, action_id: str) -> None:
         logger.warning("the watch will see whose turn it is: %s", str(error).strip())
 
 
-def _attempt(this: Child, job: claims.Claim) -> End:
-    with JobLog(logging.INFO, lambda part, lines: this.store_log(job, part, lines)) as log:
+def carry_out(this: Child, job: claims.Claim, part: int = 1) -> End:
+    """Run a claimed attempt, its log beginning with this part; raises ClaimLost."""
+    with JobLog(logging.INFO, lambda part, lines: this.store_log(job, part, lines), part) as log:
         this.log, began, action = log, time.monotonic(), None
         try:
             # Not on the job's connection: its transaction begins with the handler's first
@@ -110,6 +111,8 @@ def _attempt(this: Child, job: claims.Claim) -> End:
             record, _ = this.connections()
             given = given_to(record, job.run_id, job.step) if job.run_id and job.step else None
             action = load(record, job.action_id, job.version, this.folder, given)
+            if action.requirements != environments.here:
+                return End(*elsewhere.carry_out(this, job, action.requirements, log))
             log.begin(action.log_level, f'"{job.name}" BEGIN (custom) action.')
             result = call(action, job, given)
             result_json = encoded(result, log)
@@ -267,6 +270,7 @@ def show_where_and_exit(_number: int, frame: FrameType | None) -> None:
     """
     this = this_process()
     with contextlib.suppress(Exception):
+        elsewhere.show_where()
         if this.log is not None:
             where = "".join(_from_the_handler_on(traceback.extract_stack(frame)).format())
             this.log.add(logging.WARNING, "dpe", f"ended from outside while it was here:\n{where}")

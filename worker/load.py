@@ -29,6 +29,7 @@ from forepaas.core.settings import CONFIG, PARAMS
 from worker.errors import LoadError
 from worker.logs import NOTICE
 from worker.store import actions
+from worker.store.requirements import requirements_of
 from worker.store.retry import Retry
 from worker.store.workflow_plan import settings
 from worker.store.workflow_steps import Given
@@ -57,6 +58,7 @@ class Action:
     keeps_on_insert_error: bool
     quarantines: bool
     retry: Retry
+    requirements: tuple[str, ...]
 
     def handler(self) -> Callable[[Any], Any]:
         """Import `main.py` (the first time) and return the function that takes the event."""
@@ -173,6 +175,7 @@ def _lay_out(source: actions.Source, folder: Path, mark: str) -> Action:
         keeps_on_insert_error=params.get("on_insert_error") == "continue",
         quarantines=params.get("on_insert_error") == "quarantine",
         retry=Retry.of(source.config),
+        requirements=requirements_of(source.config),
     )
 
 

@@ -56,12 +56,14 @@ class JobLog(AbstractContextManager["JobLog"], logging.Handler):
     stay and are tried again.
     """
 
-    def __init__(self, level: int, store: Callable[[int, bytes], None]) -> None:
+    def __init__(
+        self, level: int, store: Callable[[int, bytes], None], first_part: int = 1
+    ) -> None:
         logging.Handler.__init__(self, level)
         self._store = store
         self._lines: list[Line] = []
         self._count = 0
-        self._part = 1
+        self._part = first_part
         self._guard = threading.Lock()
 
     def __enter__(self) -> "JobLog":

@@ -9,6 +9,7 @@ import base64
 import contextlib
 import logging
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,7 +22,7 @@ from uuid import uuid4
 import orjson
 import psycopg
 
-from worker import logs
+from worker import environments, logs
 from worker.attempt import call, described, encoded, end_line
 from worker.errors import DpeError
 from worker.lakehouse import buckets
@@ -30,6 +31,9 @@ from worker.logs import NOTICE, JobLog
 from worker.settings import current_settings
 from worker.store import actions, claims, row_changes
 from worker.store.database import connect
+from worker.store.requirements import requirements_of
+
+INSIDE = "inside"  # said to the process that has the packages
 
 
 def rehearse(database_url: str, files: dict[str, bytes], event: str | None) -> dict[str, Any]:
@@ -119,10 +123,19 @@ def main() -> None:
     """Read what is asked from stdin, answer on stdout, which the handler can't reach."""
     answer = os.dup(1)
     os.dup2(2, 1)
-    asked = orjson.loads(sys.stdin.buffer.read())
+    given = sys.stdin.buffer.read()
+    asked = orjson.loads(given)
     files = {path: base64.b64decode(text) for path, text in asked["files"].items()}
     logs.install()
     try:
+        requirements = requirements_of(actions.read_config(files))
+        if requirements and INSIDE not in sys.argv:
+            environments.build(requirements)
+            words, environ = environments.command(requirements, "worker.rehearsal")
+            done = subprocess.run(  # noqa: S603 -- our own module
+                [*words, INSIDE], check=False, input=given, stdout=answer, env=environ
+            )
+            sys.exit(done.returncode)
         outcome = rehearse(current_settings().database(), files, asked["event"])
     except DpeError as error:
         outcome = {"refused": str(error), "hint": error.hint}

@@ -54,7 +54,9 @@ def _passed(job: dict[str, Any]) -> Iterator[tuple[str, str]]:
     waiting = "SUBMITTED" if job["status"] == "SUBMITTED" else "QUEUED"
     yield waiting, job["submitted_at"]
     if job.get("started_at"):
-        yield "PROCESSING", job["started_at"]
+        # Its time begins anew when its packages are there.
+        building = job["status"] == "BUILDING"
+        yield "BUILDING" if building else "PROCESSING", job["started_at"]
     if job.get("ended_at"):
         yield job["status"], job["ended_at"]
 

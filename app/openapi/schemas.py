@@ -16,7 +16,8 @@ ANYTHING: Schema = {}
 HEX_ID: Schema = {"type": "string", "pattern": "^[0-9a-f]{24}$"}
 FREE: Schema = {"type": "object"}
 
-STATUSES = ("SUBMITTED", "QUEUED", "PROCESSING", "SUCCESS", "FAILED", "TIMEOUT", "STOPPED")
+STATUSES = ("SUBMITTED", "QUEUED", "BUILDING", "PROCESSING",
+            "SUCCESS", "FAILED", "TIMEOUT", "STOPPED")  # fmt: skip
 STATUS: Schema = {"enum": list(STATUSES)}
 
 

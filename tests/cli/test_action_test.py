@@ -62,3 +62,16 @@ def test_what_can_t_be_tested_is_refused(shell: Shell, tested: Path, tmp_path: P
     assert "dpe up" in Shell(tmp_path / "nowhere").fails("action", "test", tested)
     gone = {"DPE_DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"}
     assert "does not answer" in shell.fails("action", "test", tested, **gone)
+
+
+@pytest.mark.slow
+def test_packages_that_it_asks_for_are_there(shell: Shell, tested: Path) -> None:
+    main = "import pandas\ndef handle(event):\n    return pandas.__version__\n"
+    (tested / "main.py").write_text(main)
+    config = {"function_name": "handle", "dependencies": {"python": {"pandas<3": None}}}
+    (tested / "forepaas.json").write_text(json.dumps(config))
+    outcome = shell.ok("action", "test", tested, "--json").data
+    assert outcome["result"].startswith("2.")
+    config["dependencies"]["python"] = {"psycopg==3.1": None}
+    (tested / "forepaas.json").write_text(json.dumps(config))
+    assert "psycopg" in shell.fails("action", "test", tested)

@@ -20,6 +20,7 @@ from worker.errors import Invalid
 from worker.store.concurrency import limits_of
 from worker.store.durations import duration_s
 from worker.store.priorities import PRIORITIES
+from worker.store.requirements import requirements_of
 from worker.store.retry import Retry
 
 CONFIG_FILE, MAIN_FILE = "forepaas.json", "main.py"
@@ -52,8 +53,9 @@ def push(conn: psycopg.Connection, action_id: str | None, files: Mapping[str, by
     id = action_id or secrets.token_hex(12)
     if not re.fullmatch(r"[0-9a-f]{24}", id):
         raise Invalid(f"the action's id must be 24 hex characters in lower case, got {id!r}")
-    config = _config(files)
+    config = read_config(files)
     Retry.of(config)  # raises where it is wrong
+    requirements_of(config)
     name, function, timeout_s = _name(config, id), _function(config), timeout_of(config)
     priority, expires_s = priority_of(config), expires_of(config)
     max_running, exclusive = limits_of(config)
@@ -193,7 +195,8 @@ def _check_paths(files: Mapping[str, bytes]) -> None:
             raise Invalid(f"{path!r} is not a path inside the action's folder")
 
 
-def _config(files: Mapping[str, bytes]) -> dict[str, Any]:
+def read_config(files: Mapping[str, bytes]) -> dict[str, Any]:
+    """What forepaas.json says; raises Invalid for files that are no action."""
     _check_paths(files)
     if MAIN_FILE not in files:
         raise Invalid(f"an action needs a {MAIN_FILE}; got {', '.join(sorted(files)) or 'nothing'}")

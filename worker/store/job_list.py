@@ -33,7 +33,7 @@ def list_jobs(
         condition
         for value, condition in (
             (where.action_id, "action_id = %(action_id)s"),
-            (where.statuses, "status = ANY(%(statuses)s)"),
+            (where.statuses, _of_statuses(where.statuses or ())),
             (where.since, "submitted_at >= %(since)s"),
             (where.until, "submitted_at < %(until)s"),
             (where.retry_of, "retry_of = %(retry_of)s"),
@@ -62,3 +62,13 @@ def list_jobs(
                 "limit": limit,
             },
         ).fetchall()
+
+
+def _of_statuses(statuses: tuple[str, ...]) -> str:
+    building = "(status = 'PROCESSING' AND building IS NOT DISTINCT FROM attempt)"
+    either = "status = ANY(%(statuses)s)"
+    if "PROCESSING" in statuses and "BUILDING" not in statuses:
+        return f"{either} AND NOT {building}"
+    if "BUILDING" in statuses and "PROCESSING" not in statuses:
+        return f"({either} OR {building})"
+    return either

@@ -64,7 +64,10 @@ class Job:
 
 
 COLUMNS: LiteralString = """
-    execution_id, seq, action_id, version, name, status, attempt, losses, event_type, priority,
+    execution_id, seq, action_id, version, name,
+    CASE WHEN building = attempt AND status = 'PROCESSING'
+      THEN 'BUILDING' ELSE status END AS status,
+    attempt, losses, event_type, priority,
     retry_of, submitted_at, published_at, started_at, ended_at, error, result, stats, run_id, step,
     CASE WHEN plan IS NOT NULL THEN 100 * (SELECT count(*) FROM json_object_keys(standings))
       / json_array_length(plan->'steps') END AS progress

@@ -28,7 +28,9 @@ def look_up(conn: psycopg.Connection, asked: Sequence[Lookup]) -> list[Job | Non
     with conn.cursor(row_factory=args_row(found)) as cursor:
         rows = cursor.execute(
             """
-            SELECT a.ordinal, j.execution_id, j.seq, j.action_id, j.version, j.name, j.status,
+            SELECT a.ordinal, j.execution_id, j.seq, j.action_id, j.version, j.name,
+                   CASE WHEN j.building = j.attempt AND j.status = 'PROCESSING'
+                     THEN 'BUILDING' ELSE j.status END,
                    j.attempt, j.losses, j.event_type, j.priority, j.retry_of, j.submitted_at,
                    j.published_at, j.started_at, j.ended_at, j.error, j.result, j.stats,
                    j.run_id, j.step,

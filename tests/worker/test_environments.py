@@ -1,0 +1,213 @@
+"""Actions with packages of their own: two pandas side by side; stopped, killed, refused as any."""
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.stack import Engine, Worker, until
+from worker import broker
+from worker.errors import Invalid
+from worker.store import actions, jobs, workflow_starts, workflows
+
+WHICH = """
+import os, time
+import pandas
+from forepaas.dwh import bulk_insert, connect
+
+print("loaded", pandas.__version__)
+
+def handle(event):
+    content = event.content or {}
+    frame = pandas.DataFrame([{"n": content.get("n", 0)}])
+    bulk_insert(connect("dwh/data_prim/"), "t", frame)
+    time.sleep(content.get("sleep", 0))
+    if content.get("fail"):
+        raise ValueError("told to")
+    return [pandas.__version__, os.getpid(), event.attempt]
+"""
+OLD = {"dependencies": {"python": {"pandas": "<3"}}}
+
+
+@pytest.fixture(autouse=True)
+def _table(engine: Engine) -> None:
+    engine.conn.execute("CREATE SCHEMA data_prim")
+    engine.conn.execute("CREATE TABLE data_prim.t (n bigint)")
+
+
+def numbers(engine: Engine) -> list[int]:
+    return [n for (n,) in engine.rows("SELECT n FROM data_prim.t ORDER BY n")]
+
+
+def insides(worker: Worker) -> list[psutil.Process]:
+    below = [p for child in worker.children() for p in child.children()]
+    return [p for p in below if "worker.inside" in p.cmdline()]
+
+
+def build(engine: Engine, action: actions.Action) -> tuple[jobs.Job, set[str]]:
+    """Run a job until it has ended; also the statuses that were seen."""
+    id, seen = engine.start(action, {"n": 1}), set[str]()
+    until(lambda: seen.add(engine.job(id).status) or engine.job(id).ended, 120)
+    return engine.job(id), seen
+
+
+@pytest.mark.slow
+def test_two_pandas_live_side_by_side(engine: Engine) -> None:
+    old = engine.push(WHICH, config={"dependencies": {"python": ["pandas<3", "pytz"]}})
+    new = engine.push(WHICH)
+    worker = engine.worker(1)
+    job, seen = build(engine, old)
+    assert job.status == "SUCCESS", job.error
+    assert "BUILDING" in seen
+    assert job.result[0].startswith("2.")
+    assert numbers(engine) == [1]
+    told = [line["message"] for line in engine.log(job.execution_id)]
+    assert told[:2] == ['"Test" BUILDING with pandas<3, pytz', '"Test" BEGIN (custom) action.']
+    assert f"loaded {job.result[0]}" in told
+    assert told[-1].startswith('"Test" END (custom) action.')
+
+    beside = engine.run(new, {"n": 2})
+    assert beside.result[0].startswith("3.")
+    again = engine.run(old, {"n": 3})
+    assert again.result[:2] == job.result[:2]  # the same process, nothing is built again
+    assert "BUILDING" not in str(engine.log(again.execution_id))
+    assert numbers(engine) == [1, 2, 3]
+
+    failed = engine.run(old, {"n": 4, "fail": True})
+    assert (failed.status, failed.error and failed.error["message"]) == ("FAILED", "told to")
+    assert numbers(engine) == [1, 2, 3]
+    (inside,) = insides(worker)
+    assert inside.pid == job.result[1]
+    worker.end()
+    until(lambda: not inside.is_running())
+
+
+@pytest.mark.slow
+def test_what_dies_in_an_environment_is_run_again_once(engine: Engine) -> None:
+    worker = engine.worker(1)
+    old = engine.push(WHICH, config=OLD)
+    engine.ended(engine.start(old), 120)
+    engine.conn.execute("TRUNCATE data_prim.t")
+
+    killed_inside = engine.start(old, {"n": 1, "sleep": 1})
+    engine.running(killed_inside)
+    until(lambda: insides(worker))[0].kill()
+    job = engine.ended(killed_inside)
+    assert (job.status, job.losses, job.result[2]) == ("SUCCESS", 1, 2)
+
+    killed_child = engine.start(old, {"n": 2, "sleep": 1})
+    engine.running(killed_child)
+    inside = until(lambda: insides(worker))[0]
+    os.kill(worker.children()[0].pid, signal.SIGKILL)
+    job = engine.ended(killed_child)
+    assert (job.status, job.losses, job.result[2]) == ("SUCCESS", 1, 2)
+    until(lambda: not inside.is_running())
+    assert numbers(engine) == [1, 2]
+
+
+@pytest.mark.slow
+def test_stop_and_timeout_end_what_runs_in_an_environment(engine: Engine) -> None:
+    worker = engine.worker(1)
+    old = engine.push(WHICH, config=OLD | {"params": {"timeout": "2s"}})
+    engine.ended(engine.start(old), 120)
+    late = engine.start(old, {"n": 1, "sleep": 60})
+    assert engine.ended(late).status == "TIMEOUT"
+    until(lambda: "time.sleep" in str(engine.log(late)))  # where it was
+    stopped = engine.start(old, {"n": 2, "sleep": 60})
+    engine.running(stopped)
+    (inside,) = until(lambda: insides(worker))
+    jobs.stop(engine.conn, stopped, "a test")
+    until(lambda: not inside.is_running())
+    assert engine.job(stopped).status == "STOPPED"
+    assert engine.run(old, {"n": 3}).status == "SUCCESS"
+    assert numbers(engine) == [0, 3]
+
+
+@pytest.mark.slow
+def test_packages_that_can_t_be_had_end_the_job_in_words(engine: Engine) -> None:
+    engine.worker(1)
+    # Older than the engine itself needs, so it can't stand in front of the engine's own.
+    action = engine.push(WHICH, config={"dependencies": {"python": {"psycopg==3.1": None}}})
+    job = engine.ended(engine.start(action), 120)
+    assert job.status == "FAILED"
+    assert job.error is not None
+    assert job.error["type"] == "EnvironmentFailed"
+    assert "psycopg" in job.error["message"]
+
+
+@pytest.mark.slow
+def test_a_step_of_a_workflow_runs_in_an_environment_and_is_followed(engine: Engine) -> None:
+    engine.worker(1)
+    old = engine.push(WHICH, config=OLD)
+    last = engine.push("def handle(event): return event.results['first'][0]")
+    steps = [{"action_conf": old.id, "name": "first"}], [{"action_conf": last.id, "name": "last"}]
+    definition = {"stages": [{"actions": actions} for actions in steps]}
+    flow = workflows.push(engine.conn, None, definition)
+    started = workflow_starts.start(engine.conn, jobs.Start(flow.id, '{"n": 7}'), queued=True)
+    assert started is not None
+    broker.publish(started.messages)
+    run = engine.ended(started.run.execution_id, 120)
+    assert run.status == "SUCCESS", run.error
+    assert run.result["last"].startswith("2.")
+    assert numbers(engine) == [7]
+
+
+BACKEND = """
+import pathlib, time, zipfile
+def build_wheel(folder, *_):
+    while not pathlib.Path("go").exists():
+        time.sleep(0.05)
+    with zipfile.ZipFile(pathlib.Path(folder) / "slow-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("slow.py", "READY = True")
+        meta = "Metadata-Version: 2.1\\nName: slow\\nVersion: 1.0\\n"
+        wheel.writestr("slow-1.0.dist-info/METADATA", meta)
+        wheel.writestr("slow-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nTag: py3-none-any\\n")
+        wheel.writestr("slow-1.0.dist-info/RECORD", "")
+    return "slow-1.0-py3-none-any.whl"
+"""
+PROJECT = """
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+[project]
+name = "slow"
+version = "1.0"
+"""
+
+
+@pytest.mark.slow
+def test_a_job_whose_packages_are_still_built_is_stopped_or_run_again(
+    engine: Engine, tmp_path: Path
+) -> None:
+    (tmp_path / "backend.py").write_text(BACKEND)
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    worker = engine.worker(1)
+    config = {"dependencies": {"python": {f"slow @ {tmp_path.as_uri()}": None}}}
+    config |= {"params": {"timeout": "1s"}}
+    action = engine.push("import slow\ndef handle(event): return slow.READY", config=config)
+
+    stopped = engine.start(action)
+    until(lambda: engine.job(stopped).status == "BUILDING")
+    assert jobs.stop(engine.conn, stopped, "a test")
+    assert engine.job(stopped).status == "STOPPED"
+
+    again = engine.start(action)
+    until(lambda: engine.job(again).status == "BUILDING")
+    until(lambda: engine.rows("SELECT 1 FROM dpe.jobs WHERE started_at < now() - interval '2 s'"))
+    os.kill(worker.children()[0].pid, signal.SIGKILL)
+    until(lambda: engine.job(again).attempt == 2)
+    until(lambda: engine.job(again).status == "BUILDING")  # and not TIMEOUT: its time comes after
+    (tmp_path / "go").touch()
+    job = engine.ended(again, 30)
+    assert (job.status, job.result, job.losses) == ("SUCCESS", True, 1)
+
+
+@pytest.mark.parametrize(
+    "python", [{"-r /etc/passwd": None}, {"a\nb": None}, {"": None}, {"a": 1}, [1], "pandas"]
+)
+def test_what_is_no_requirement_is_refused_at_the_push(engine: Engine, python: object) -> None:
+    with pytest.raises(Invalid, match=r"dependencies\.python"):
+        engine.push(WHICH, config={"dependencies": {"python": python}})

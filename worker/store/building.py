@@ -1,0 +1,39 @@
+"""A claim whose packages are still being installed: its time has not begun.
+
+In all that counts it is a running job (claim, fence, heartbeat, stop), so its status is PROCESSING;
+`jobs` and `lookups` show it as BUILDING.
+"""
+
+from typing import LiteralString
+
+import psycopg
+
+from worker.errors import ClaimLost
+from worker.store.claims import Claim
+
+
+def begin(record: psycopg.Connection, job: Claim) -> None:
+    """Show the job as BUILDING, without a deadline.  Raises ClaimLost."""
+    _update(record, job, "building = attempt, deadline = NULL")
+
+
+def end(record: psycopg.Connection, job: Claim) -> None:
+    """Let its time begin now.  Raises ClaimLost."""
+    _update(
+        record,
+        job,
+        "building = NULL, started_at = clock_timestamp(),"
+        " deadline = clock_timestamp() + timeout_s * interval '1 second'",
+    )
+
+
+def _update(record: psycopg.Connection, job: Claim, changes: LiteralString) -> None:
+    done = record.execute(
+        f"""
+        UPDATE dpe.jobs SET {changes}
+        WHERE execution_id = %s AND attempt = %s AND status = 'PROCESSING'
+        """,  # noqa: S608
+        [job.execution_id, job.attempt],
+    )
+    if done.rowcount != 1:
+        raise ClaimLost(f"attempt {job.attempt} of {job.execution_id} is no longer the owner")
