@@ -81,7 +81,6 @@ def _job(
         run_id=None,
         step=None,
         item=None,
-        max_running=None,
         conn=conn,
     )
     claims.running = job

@@ -33,12 +33,12 @@ class Claim:
     run_id: UUID | None  # of a step of a workflow: its run
     step: str | None
     item: Any
-    max_running: int | None  # see `turns`
     # The connection that holds the job's transaction: every row of the handler goes through it.
     conn: psycopg.Connection = field(repr=False)
     stats: list[dict[str, Any]] = field(default_factory=list)
     insert_errors: list[str] = field(default_factory=list)
     quarantines: bool = False  # rows that don't fit go into quarantine, and the others in
+    max_running: int | None = None  # of its action (see `turns`)
     met_outage: bool = False  # Postgres lacked what an insert needed (see `retry`)
 
 
@@ -61,8 +61,8 @@ def claim(
     job would be taken back at once.
     """
 
-    def claimed(*columns: Any) -> Claim:
-        return Claim(*columns, conn=conn)
+    def claimed(max_running: int | None, *columns: Any) -> Claim:
+        return Claim(*columns, conn=conn, max_running=max_running)
 
     with record.cursor(row_factory=args_row(claimed)) as cursor:
         return cursor.execute(
@@ -75,8 +75,8 @@ def claim(
               AND (deadline IS NULL OR deadline > now()) AND NOT held
               AND EXISTS (SELECT FROM dpe.workers
                           WHERE id = %(worker)s AND beat_at > now() - interval '5 seconds')
-            RETURNING execution_id, attempt, action_id, version, name, event, event_type, failures,
-                      run_id, step, item, max_running
+            RETURNING max_running, execution_id, attempt, action_id, version, name, event,
+                      event_type, failures, run_id, step, item
             """,
             {"id": execution_id, "worker": worker_id, "pid": pid},
         ).fetchone()
