@@ -38,7 +38,8 @@ def due_since(engine: Engine, age: timedelta) -> datetime:
 def due_once(engine: Engine) -> datetime:
     """Make this minute the trigger's first tick, and the only one of the day."""
     engine.conn.execute(
-        "UPDATE dpe.triggers SET cron = to_char(now() AT TIME ZONE 'UTC', 'MI HH24 * * *')"
+        "UPDATE dpe.triggers SET cron = to_char(now() AT TIME ZONE 'UTC', 'MI HH24 * * *'),"
+        " catch_up = 'last'"  # the minute may be nearly over
     )
     return due_since(engine, timedelta(0))
 
@@ -205,6 +206,21 @@ def test_a_tick_is_skipped_while_the_run_before_goes_on(engine: Engine) -> None:
     engine.conn.execute("DELETE FROM dpe.trigger_ticks WHERE outcome = 'skipped'")
     engine.conn.execute("UPDATE dpe.triggers SET next_at = %s", [tick])
     until(lambda: len(runs(engine)) == 2)
+
+
+def test_a_tick_waits_for_nobody_where_the_action_runs_alone(engine: Engine) -> None:
+    alone = engine.push(ECHO, config={"allow_concurrent": False})
+    trigger(engine, alone)
+    tick = due_since(engine, timedelta(0))
+    trigger_ticks.start_due(engine.conn)
+    assert (len(runs(engine)), outcomes(engine)) == (1, ["started"])
+    engine.conn.execute("UPDATE dpe.trigger_ticks SET tick = tick - interval '1 day'")
+    engine.conn.execute("UPDATE dpe.triggers SET next_at = %s", [tick])
+    trigger_ticks.start_due(engine.conn)
+    assert (len(runs(engine)), outcomes(engine)) == (1, ["skipped", "started"])
+    error = triggers.ticks(engine.conn, "t", 1)[0].error
+    assert error is not None
+    assert "no concurrent executions" in error
 
 
 def test_what_can_t_be_started_is_told_and_the_others_go_on(engine: Engine) -> None:
