@@ -18,6 +18,7 @@ from app.commands.dataset import dataset
 from app.commands.healthy import healthy
 from app.commands.job import job
 from app.commands.key import key, token
+from app.commands.secret import secret
 from app.commands.start import start
 from app.commands.table import table
 from app.commands.trigger import trigger
@@ -54,6 +55,7 @@ for command in (
     action,
     workflow,
     trigger,
+    secret,
     key,
     token,
     start,

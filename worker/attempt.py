@@ -26,6 +26,7 @@ from worker.errors import ClaimLost, DpeError
 from worker.lakehouse import buckets
 from worker.load import Action, load, settings_of
 from worker.logs import NOTICE, JobLog
+from worker.masking import masked, masked_json
 from worker.store import claims, jobs, turns
 from worker.store.publishing import Message
 from worker.store.retry import is_outage, outage_pause_s
@@ -204,7 +205,7 @@ def described(error: BaseException) -> dict[str, str]:
     text = str(error) or repr(error)
     if isinstance(error, DpeError) and error.hint:
         text += f" ({error.hint})"
-    return {"type": _kind(error), "message": text, "traceback": _trace(error)}
+    return {"type": _kind(error), "message": masked(text), "traceback": masked(_trace(error))}
 
 
 def _trace(error: BaseException) -> str:
@@ -241,14 +242,15 @@ def encoded(result: Any, log: JobLog) -> bytes | None:
     if result is None:
         return None
     try:
-        return orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+        options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+        return masked_json(orjson.dumps(result, option=options))
     except TypeError:
         log.add(
             logging.WARNING,
             "dpe",
             f"the result is no JSON ({type(result).__name__}): its text is kept",
         )
-        return orjson.dumps(repr(result)[:10_000].encode("utf-8", "replace").decode())
+        return orjson.dumps(masked(repr(result))[:10_000].encode("utf-8", "replace").decode())
 
 
 def _claim(this: Child, execution_id: UUID) -> claims.Claim | None:

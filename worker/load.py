@@ -26,6 +26,7 @@ import orjson
 import psycopg
 
 from forepaas.core.settings import CONFIG, PARAMS
+from worker import secret_params
 from worker.errors import LoadError
 from worker.logs import NOTICE
 from worker.store import actions
@@ -54,6 +55,7 @@ class Action:
     package: str
     params: dict[str, Any]
     variables: dict[str, str]
+    secrets: frozenset[str]  # names of those that its settings refer to
     log_level: int
     keeps_on_insert_error: bool
     quarantines: bool
@@ -100,7 +102,7 @@ def load(
     key = action_id, version, mark
     if key in _known:
         _known.move_to_end(key)
-        return _known[key]
+        return _with_secrets(conn, _known[key])
     source = actions.source(conn, action_id, version)
     if source is None:
         raise LoadError(f"version {version} of action {action_id} is not in the database")
@@ -111,7 +113,22 @@ def load(
     if len(_known) > KEPT:
         _, oldest = _known.popitem(last=False)
         _forget(oldest.package)
-    return action
+        _secrets.pop(oldest.package, None)
+    return _with_secrets(conn, action)
+
+
+_secrets: dict[str, dict[str, str]] = {}  # what each package was imported with
+
+
+def _with_secrets(conn: psycopg.Connection, action: Action) -> Action:
+    if not action.secrets:
+        return action
+    found = secret_params.read(conn, action.secrets)
+    if _secrets.get(action.package) != found:
+        _forget(action.package)  # most handlers read their parameters at import
+        _secrets[action.package] = found
+    params, variables = _given(secret_params.filled(action.source.config, found))
+    return replace(action, params=params, variables=variables)
 
 
 @contextmanager
@@ -162,21 +179,28 @@ def _lay_out(source: actions.Source, folder: Path, mark: str) -> Action:
         draft.write_bytes(content)
         draft.replace(target)
     _register(package, home)
-    params = dict(source.config.get("params") or {})
+    params, variables = _given(source.config)
     environment = source.config.get("environment") or {}
     level = str(environment.get("log_level") or "info").lower()
     return Action(
         source=source,
         package=package,
         params=params,
-        variables={k: v for k, v in params.items() if isinstance(v, str)}
-        | _variables(environment.get("variables")),
+        variables=variables,
+        secrets=frozenset(secret_params.named_in([params, environment.get("variables")])),
         log_level=LEVELS.get(level, logging.INFO),
         keeps_on_insert_error=params.get("on_insert_error") == "continue",
         quarantines=params.get("on_insert_error") == "quarantine",
         retry=Retry.of(source.config),
         requirements=requirements_of(source.config),
     )
+
+
+def _given(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """An action's parameters, and its environment variables."""
+    params = dict(config.get("params") or {})
+    declared = _variables((config.get("environment") or {}).get("variables"))
+    return params, {k: v for k, v in params.items() if isinstance(v, str)} | declared
 
 
 def _variables(declared: Any) -> dict[str, str]:

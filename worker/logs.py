@@ -17,6 +17,8 @@ from typing import Any
 
 import orjson
 
+from worker.masking import masked
+
 NOTICE = 25
 FLUSH_INTERVAL_S = 0.4
 MAX_LINES = 20_000  # of one attempt: a handler that logs in an endless loop must not fill the disk
@@ -110,7 +112,10 @@ class JobLog(AbstractContextManager["JobLog"], logging.Handler):
             "level": "notice" if level == NOTICE else logging.getLevelName(level).lower(),
             "logger": logger,
             # Lone surrogates and NUL have no place in UTF-8 JSON and in Postgres' text.
-            "message": message[:MAX_MESSAGE].encode("utf-8", "replace").decode().replace("\0", "�"),
+            "message": masked(message)[:MAX_MESSAGE]
+            .encode("utf-8", "replace")
+            .decode()
+            .replace("\0", "�"),
         }
         with self._guard:
             self._count += 1

@@ -11,10 +11,13 @@ from werkzeug.routing import Rule
 
 from app.answers import encode
 from app.auth import ANY_SESSION, NOBODY, open_to_all
+from app.openapi.access import ACCESS
 from app.openapi.operations import EXECUTION_ID, OPERATIONS, Operation
 from app.openapi.schemas import SCHEMAS, ref
 
 routes = Blueprint("openapi", __name__)
+
+ALL = OPERATIONS | ACCESS
 
 ERRORS = {
     400: "the request is not valid: the text names the place",
@@ -64,7 +67,7 @@ def document(app: Flask) -> dict[str, Any]:
         view = app.view_functions[rule.endpoint]
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-            described = _operation(rule, method, view, OPERATIONS[rule.endpoint])
+            described = _operation(rule, method, view, ALL[rule.endpoint])
             paths.setdefault(path, {})[method.lower()] = described
     return {
         "openapi": "3.1.0",

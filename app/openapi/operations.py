@@ -8,7 +8,6 @@ from typing import Any
 
 from app.openapi.schemas import (
     ANYTHING,
-    BOUNDS,
     FREE,
     NUMBER,
     STATUSES,
@@ -25,7 +24,6 @@ from app.openapi.schemas import (
     ref,
 )
 from worker.store.priorities import PRIORITIES
-from worker.store.webhooks import FORMS
 
 Parameter = dict[str, Any]
 ROWS = [{"event_id": 1, "event_name": "Ada"}]
@@ -211,21 +209,6 @@ OPERATIONS: dict[str, Operation] = {
         parameters=(query("dry_run", YES_OR_NO, "tell what would change"), DATA_LOSS),
         errors=(404, 409),
     ),
-    "webhooks.receive": Operation(
-        {202: ref("Accepted")},
-        ANYTHING,
-        ROWS,
-        body_optional=True,
-        errors=(401, 409, 422, 429),
-        headers=LOCATION,
-    ),
-    "webhooks.put": Operation(
-        {200: ref("NewWebhook")},
-        record("", form={"enum": list(FORMS)}, secret=TEXT),
-        {"form": "standard"},
-    ),
-    "webhooks.one": Operation({200: ref("Webhook")}),
-    "webhooks.delete": Operation({200: record(id=TEXT, deleted=YES_OR_NO)}),
     "tables.build": Operation(
         {201: ref("Changes")},
         ref("Table"),
@@ -282,24 +265,6 @@ OPERATIONS: dict[str, Operation] = {
         record(dialect={"enum": ["postgres", "trino"]}),
         {"dialect": "trino"},
     ),
-    "login.login": Operation(
-        {200: ref("Session")},
-        ref("Login"),
-        {"auth_mode": "apikey", "apikey": "0" * 48, "secretkey": "0" * 64},
-        form=True,
-        errors=(401,),
-    ),
-    "login.check_session": Operation({200: ref("Session")}),
-    "login.logout": Operation({200: record(success=YES_OR_NO, status=WHOLE, duration=NUMBER)}),
-    "keys.create": Operation(
-        {201: ref("NewKey")},
-        record(
-            "name", name={"type": "string", "minLength": 1}, role=TEXT, lifetime_s=NUMBER, **BOUNDS
-        ),
-        {"name": "website", "role": "DPE Starter"},
-    ),
-    "keys.list_keys": Operation({200: array(ref("Key"))}),
-    "keys.revoke": Operation({200: ref("Key")}),
     "health.health": Operation({200: record(status=TEXT)}),
     "health.ready": Operation({200: ref("Ready"), 503: ref("Ready")}),
     "openapi.openapi": Operation({200: record("openapi", openapi=TEXT, info=FREE, paths=FREE)}),

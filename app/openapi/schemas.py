@@ -264,6 +264,7 @@ SCHEMAS: dict[str, Schema] = {
         loses_data=YES_OR_NO,
         steps=array(record(step=TEXT, what=TEXT, loses_data=YES_OR_NO)),
     ),
+    "Secret": record(name=TEXT, created_at=TIME, updated_at=TIME),
     "Webhook": record(id=TEXT, form=TEXT, url=TEXT, created_at=TIME),
     "NewWebhook": record(id=TEXT, form=TEXT, url=TEXT, created_at=TIME, secret=TEXT),
     "Changes": record(dataset=TEXT, name=TEXT, changes=array(TEXT)),

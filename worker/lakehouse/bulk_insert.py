@@ -12,6 +12,7 @@ from worker.lakehouse.aside import is_of_rows, write_what_fits
 from worker.lakehouse.counts import Counts
 from worker.lakehouse.transaction import running_job
 from worker.lakehouse.writing import write
+from worker.masking import masked
 from worker.store.quarantine import Aside
 from worker.store.retry import is_outage
 
@@ -72,7 +73,7 @@ def bulk_insert(  # noqa: PLR0913, PLR0917 -- the first six are the platform's
         logger.warning("bulk_insert: %s.%s: %s", connector.dataset, table, said)
     if error is not None:
         stats["skipped"] = stats["records"]
-        stats["warnings"].append(error)
+        stats["warnings"].append(masked(error))
         job.insert_errors.append(error)
         logger.error("bulk_insert: %s", error)
     job.stats.append(stats)
