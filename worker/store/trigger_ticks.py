@@ -13,8 +13,8 @@ import orjson
 import psycopg
 from psycopg.rows import class_row
 
-from worker.errors import Conflict, DpeError, Invalid
-from worker.store import jobs, triggers, turns, workflow_starts
+from worker.errors import DpeError, Invalid
+from worker.store import jobs, triggers, workflow_starts
 from worker.store.triggers import COLUMNS, Trigger
 
 logger = logging.getLogger("worker.store.trigger_ticks")
@@ -116,24 +116,21 @@ def _start(conn: psycopg.Connection, trigger: Trigger, tick: datetime) -> None:
     try:
         with conn.transaction():
             if trigger.kind == "action":
-                # One whose action runs alone is accepted by a statement of its own.
-                accepted = jobs.accept(conn, start) or turns.accept_alone(conn, start)
+                accepted = jobs.accept(conn, start)
                 jobs.unpublished(conn, [start.execution_id])
             else:
                 accepted = workflow_starts.start(conn, start)
-        outcome, error = "failed", f"{trigger.kind} {trigger.target_id} not found"
+        error = None if accepted else f"{trigger.kind} {trigger.target_id} not found"
     except DpeError as refused:
-        accepted, error = None, str(refused)
-        alone = isinstance(refused, Conflict) and trigger.kind == "action"
-        outcome = "skipped" if alone else "failed"
-    if accepted is None:
+        error = str(refused)
+    if error is not None:
         logger.warning("trigger %s could not start its run: %s", trigger.name, error)
         conn.execute(
             """
-            UPDATE dpe.trigger_ticks SET outcome = %s, execution_id = NULL, error = %s
+            UPDATE dpe.trigger_ticks SET outcome = 'failed', execution_id = NULL, error = %s
             WHERE trigger = %s AND tick = %s
             """,
-            [outcome, error, trigger.name, tick],
+            [error, trigger.name, tick],
         )
 
 
