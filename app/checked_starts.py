@@ -11,6 +11,7 @@ from flask import Response, request
 from app import query
 from app.answers import json_answer
 from app.auth import check_session
+from app.dataset_connections import connection
 from app.resources import resources
 from worker.errors import Conflict, NotFound, RowsRefused
 from worker.store import actions, row_check
@@ -44,8 +45,9 @@ def check(id: str, event: str | None) -> Response | None:
                 f"action {action.name} does not say which table its event feeds",
                 f"write {EXAMPLE} into its forepaas.json, and push it again",
             )
-        found = None
-        if feed is not None:
+    found = None
+    if feed is not None:
+        with connection(feed.dataset) as conn:
             known = row_check.columns(conn, feed.dataset, feed.table)
             content = None if event is None else orjson.loads(event)
             found = row_check.check(conn, known, content, feed.filled)

@@ -1,10 +1,13 @@
 """Datasets: which there are, and what SQL each takes."""
 
+from typing import Any
+
 from flask import Blueprint, Response
 
 from app import body
 from app.answers import json_answer
 from app.auth import needs
+from app.dataset_connections import shown
 from app.resources import resources
 from worker.store import datasets
 
@@ -16,7 +19,7 @@ routes = Blueprint("datasets", __name__)
 def list_datasets() -> Response:
     """All that are there, or have something set."""
     with resources().pool.connection() as conn:
-        return json_answer(datasets.list_datasets(conn))
+        return json_answer(_with_urls(datasets.list_datasets(conn)))
 
 
 @routes.put("/dwh/v4/datasets/<dataset>")
@@ -26,5 +29,18 @@ def set_dialect(dataset: str) -> Response:
     dialect = body.string(body.json_object(), "dialect")
     with resources().pool.connection() as conn:
         datasets.set_dialect(conn, dataset, dialect)
-        found = datasets.list_datasets(conn)
+        found = _with_urls(datasets.list_datasets(conn))
     return json_answer(next(one for one in found if one["name"] == dataset))
+
+
+def _with_urls(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each with `url`, of its own server, without secrets, where it has one; `tables` are counted on ours alone."""
+    urls = resources().settings.dataset_urls
+    known = {one["name"].lower() for one in found}
+    found += [{"name": n, "dialect": "postgres", "tables": None} for n in urls if n not in known]
+    told = [
+        {**one, "url": shown(url), "tables": None} if url else one
+        for one in found
+        for url in [urls.get(one["name"].lower())]
+    ]
+    return sorted(told, key=lambda one: one["name"])

@@ -7,6 +7,7 @@ from flask import Blueprint, Response, request
 from app import body, query
 from app.answers import json_answer
 from app.auth import needs
+from app.dataset_connections import connection
 from app.resources import resources
 from worker.errors import Invalid
 from worker.store import quarantine
@@ -23,7 +24,7 @@ def list_rows(dataset: str, name: str) -> Response:
     """The table's rows in quarantine, oldest first, those after `?after=`."""
     limit = query.count("limit", DEFAULT_LIMIT, MAX_LIMIT)
     after = query.count("after", 0, MOST)
-    with resources().pool.connection() as conn:
+    with connection(dataset) as conn:
         return json_answer(quarantine.list_rows(conn, dataset, name, limit, after))
 
 
@@ -36,7 +37,7 @@ def replay(dataset: str, name: str) -> Response:
     ids = asked.get("ids")
     if ids is None and mended:
         ids = list(mended)
-    with resources().pool.connection() as conn:
+    with connection(dataset) as conn:
         return json_answer(quarantine.replay(conn, dataset, name, _ids(ids), mended))
 
 
@@ -49,7 +50,7 @@ def drop(dataset: str, name: str) -> Response:
     if strange:
         raise Invalid(f"id must be a row's number in quarantine, got {strange[0]!r}")
     ids = [int(text) for text in given] or None
-    with resources().pool.connection() as conn:
+    with connection(dataset) as conn:
         return json_answer({"dropped": quarantine.drop(conn, dataset, name, _ids(ids))})
 
 

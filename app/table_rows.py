@@ -8,6 +8,7 @@ from flask import Blueprint, Response, request
 
 from app import query
 from app.auth import needs
+from app.dataset_connections import connection, url_elsewhere
 from app.resources import resources
 from worker.errors import Unavailable
 from worker.store import table_rows
@@ -34,7 +35,7 @@ Export = Callable[[psycopg.Connection, Standing, int | None], Iterator[bytes]]
 def head(dataset: str, name: str) -> Response:
     """The first rows, in the order of the primary key."""
     limit = query.count("limit", DEFAULT_LIMIT, MAX_LIMIT)
-    with resources().pool.connection() as conn:
+    with connection(dataset) as conn:
         rows = table_rows.head(conn, dataset, name, limit)
     return Response(rows, mimetype="application/json")
 
@@ -45,7 +46,7 @@ def export(dataset: str, name: str) -> Response:
     """All rows as they stood at one moment, as CSV or Parquet."""
     format = query.choice("format", "csv", FORMATS)
     limit = query.count("limit", 0, MAX_ROWS) or None
-    conn = _connection()
+    conn = _connection(dataset)
     try:
         _make_stand_still(conn)
         table = table_rows.readable(conn, dataset, name)
@@ -70,12 +71,13 @@ def _export(format: str) -> Export:
     return parquet
 
 
-def _connection() -> psycopg.Connection:
+def _connection(dataset: str) -> psycopg.Connection:
     """A connection outside of the pool, which starts need; give it back to `_end`."""
     if not _under_way.acquire(blocking=False):
         raise Unavailable(f"{EXPORTS} exports are under way in this process", "try again later")
     try:
-        conn = connect(resources().settings.database(), "dpe-export", autocommit=False)
+        url = url_elsewhere(dataset) or resources().settings.database()
+        conn = connect(url, "dpe-export", autocommit=False)
     except BaseException:
         _under_way.release()
         raise

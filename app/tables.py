@@ -7,6 +7,7 @@ from flask import Blueprint, Response, request
 from app import body, query
 from app.answers import json_answer
 from app.auth import needs
+from app.dataset_connections import connection
 from app.resources import resources
 from worker.errors import NotFound
 from worker.store import tables
@@ -22,7 +23,7 @@ CREATED = 201
 def build() -> Response:
     """Make the table of this description, or bring the one that stands up to it."""
     description = body.json_object()
-    with resources().pool.connection() as conn:
+    with connection(description.get("dataset")) as conn:
         changes = tables.build(
             conn,
             description,
@@ -38,7 +39,7 @@ def build() -> Response:
 def plan() -> Response:
     """What building this description would do; nothing is changed."""
     description = body.json_object()
-    with resources().pool.connection() as conn:
+    with connection(description.get("dataset")) as conn:
         return json_answer(_plan_json(tables.plan(conn, description)))
 
 
@@ -47,8 +48,14 @@ def plan() -> Response:
 def list_tables() -> Response:
     """The descriptions of all tables that were built; `?dataset=` narrows, `?all=` adds others."""
     dataset = request.args.get("dataset")
+    others = query.flag("all")
     with resources().pool.connection() as conn:
-        found = tables.list_tables(conn, others=query.flag("all"))
+        found = tables.list_tables(conn, others=others)
+    for name in resources().settings.dataset_urls:
+        if dataset in {None, name}:
+            with connection(name) as conn:
+                there = tables.list_tables(conn, others=others)
+            found += [table for table in there if table["dataset"].lower() == name]
     return json_answer([table for table in found if dataset in {None, table["dataset"]}])
 
 
@@ -56,7 +63,7 @@ def list_tables() -> Response:
 @needs("dwh:table:read")
 def show(dataset: str, name: str) -> Response:
     """One table: its description, or the one that would take it over."""
-    with resources().pool.connection() as conn:
+    with connection(dataset) as conn:
         return json_answer(tables.show(conn, dataset, name))
 
 
@@ -64,7 +71,7 @@ def show(dataset: str, name: str) -> Response:
 @needs("dwh:table:read")
 def diff(dataset: str, name: str) -> Response:
     """What building the table's own description again would do: what others have changed."""
-    with resources().pool.connection() as conn:
+    with connection(dataset) as conn:
         described = tables.show(conn, dataset, name)
         if described["built_at"] is None:
             raise NotFound(
@@ -78,7 +85,7 @@ def diff(dataset: str, name: str) -> Response:
 @needs("dwh:table:drop")
 def drop(dataset: str, name: str) -> Response:
     """Drop a table, one with rows only with `?allow_data_loss=true`."""
-    with resources().pool.connection() as conn:
+    with connection(dataset) as conn:
         changes = tables.drop(conn, dataset, name, allow_data_loss=query.flag("allow_data_loss"))
     return json_answer({"dataset": dataset, "name": name, "changes": changes})
 

@@ -23,17 +23,20 @@ from worker import broker, elsewhere, environments
 from worker.child import Child, this_process
 from worker.content import decoded
 from worker.errors import ClaimLost, DpeError
-from worker.lakehouse import buckets
+from worker.lakehouse import buckets, elsewhere
 from worker.load import Action, load, settings_of
 from worker.logs import NOTICE, JobLog
 from worker.masking import masked, masked_json
 from worker.store import claims, jobs, turns
+from worker.store.elsewhere import Entry
 from worker.store.publishing import Message
 from worker.store.retry import is_outage, outage_pause_s
 from worker.store.workflow_steps import Given
 from worker.store.workflow_steps import given as given_to
 
 logger = logging.getLogger("worker.attempt")
+
+UNDECIDED_PAUSE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ def execute(this: Child, execution_id: UUID) -> None:
         this.disconnect()
     finally:
         claims.running = this.log = None
+        elsewhere.release(job)
         this.slots.release(this.index)
         this.events.end(end.status, end.error)
     if end.status is not None and job.max_running is not None:
@@ -115,8 +119,12 @@ def carry_out(this: Child, job: claims.Claim, part: int = 1) -> End:
             if action.requirements != environments.here:
                 return End(*elsewhere.carry_out(this, job, action.requirements, log))
             log.begin(action.log_level, f'"{job.name}" BEGIN (custom) action.')
-            result = call(action, job, given)
-            result_json = encoded(result, log)
+            before = elsewhere.committed_before(record, job)
+            if before is None:
+                result_json = encoded(call(action, job, given), log)
+                elsewhere.commit(record, job, result_json)
+            else:
+                result_json = _taken_over(job, before, log)
             log.add(NOTICE, "dpe", end_line(job, began))
             following = claims.succeed(job, result_json, log.last_part())
             buckets.land(record, job)
@@ -133,6 +141,13 @@ def carry_out(this: Child, job: claims.Claim, part: int = 1) -> End:
             if not isinstance(error, (Exception, SystemExit)):
                 raise  # KeyboardInterrupt and the like are meant for the worker as well
             return end
+
+
+def _taken_over(job: claims.Claim, before: Entry, log: JobLog) -> bytes | None:
+    """The result of an attempt that had committed its rows elsewhere, and then was lost."""
+    log.add(NOTICE, "dpe", f"attempt {before.attempt} had committed its rows: the job ends with it")
+    job.stats[:] = before.stats
+    return None if before.result is None else before.result.encode()
 
 
 def _hand_on(record: psycopg.Connection, following: list[Message]) -> None:
@@ -187,8 +202,10 @@ def _fail(
     log.add(logging.ERROR, "dpe", kept["traceback"])
     log.add(NOTICE, "dpe", end_line(job, began))
     pause_s = action.retry.pause_s(error, job.failures + 1) if action else None
-    if pause_s is None and (job.met_outage or is_outage(error)):
+    if pause_s is None and (job.met_outage or is_outage(error) or elsewhere.lost_server(job)):
         pause_s = outage_pause_s(job.failures)
+    if isinstance(error, elsewhere.Undecided) or job.committed_elsewhere:
+        pause_s = UNDECIDED_PAUSE_S  # the rows may be there: it can end only as SUCCESS then
     if pause_s is None:
         following = claims.fail(job, kept, log.last_part())
         buckets.discard(job)

@@ -2,9 +2,10 @@
 
 import json
 import os
+import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from ipaddress import ip_network
 from pathlib import Path
@@ -32,6 +33,9 @@ class Settings:
     apikey: str | None  # DPE_APIKEY, DPE_SECRETKEY: what the client commands log in with
     secretkey: str | None
     default_dataset: str  # DPE_DEFAULT_DATASET: what "dwh/default_dataset/" stands for
+    dataset_urls: dict[str, str] = field(
+        repr=False
+    )  # DPE_DATASET_<NAME>_URL, by name in lower case
     data_store: str | None  # DPE_DATA_STORE: a folder or an address; None: a folder under home
     data_store_options: dict[str, Any]  # DPE_DATA_STORE_OPTIONS: what fsspec is given with it
     secrets_key: str | None  # DPE_SECRETS_KEY: what secrets are encrypted with
@@ -71,6 +75,7 @@ class Settings:
             apikey=read.optional("DPE_APIKEY"),
             secretkey=read.optional("DPE_SECRETKEY"),
             default_dataset=read.text("DPE_DEFAULT_DATASET", "data_prim"),
+            dataset_urls=read.dataset_urls(),
             data_store=read.optional("DPE_DATA_STORE"),
             data_store_options=read.json_object("DPE_DATA_STORE_OPTIONS"),
             secrets_key=read.optional("DPE_SECRETS_KEY"),
@@ -132,6 +137,14 @@ class _Reader:
         if value is not None and not value.startswith(schemes):
             raise SettingError(f"{name} must start with one of {', '.join(schemes)}")
         return value
+
+    def dataset_urls(self) -> dict[str, str]:
+        found = {name: re.fullmatch(r"DPE_DATASET_(\w+)_URL", name) for name in self.environ}
+        return {
+            match[1].lower(): url
+            for name, match in found.items()
+            if match and (url := self.url(name, ("postgresql://", "postgres://")))
+        }
 
     def count(self, name: str, default: int, least: int = 1) -> int:
         value = self.environ.get(name)

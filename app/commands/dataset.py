@@ -28,8 +28,8 @@ def list_(as_json: bool) -> None:
         terminal.print_json(found)
         return
     terminal.print_table(
-        ["DATASET", "DIALECT", "TABLES"],
-        [(d["name"], d["dialect"], d["tables"]) for d in found],
+        ["DATASET", "DIALECT", "TABLES", "SERVER"],
+        [(d["name"], d["dialect"], d["tables"], d.get("url")) for d in found],
         empty="no datasets yet: dpe table build FILE.json makes one",
     )
 

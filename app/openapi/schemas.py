@@ -277,7 +277,9 @@ SCHEMAS: dict[str, Schema] = {
         data=ANYTHING,
         quarantined_at=TIME,
     ),
-    "Dataset": record("name dialect tables", name=TEXT, dialect=TEXT, tables=WHOLE),
+    "Dataset": record(
+        "name dialect tables", name=TEXT, dialect=TEXT, tables=maybe(WHOLE), url=TEXT
+    ),
     "Login": record(auth_mode={"const": "apikey"}, apikey=TEXT, secretkey=TEXT),
     "Session": SESSION,
     "Key": record(

@@ -13,6 +13,7 @@ from psycopg import errors
 from worker.errors import DatasetError
 from worker.lakehouse.columns import Column, check_encodable, find, layout, match
 from worker.lakehouse.counts import Counts
+from worker.lakehouse.elsewhere import connection
 from worker.lakehouse.keys import check_key
 from worker.lakehouse.source import Source, source
 from worker.lakehouse.transaction import running_job, savepoint, turn
@@ -46,16 +47,16 @@ def write_what_fits(
     where it is refused once more, MAX_TRIES times at most.
     """
     with turn:
-        job = running_job()
-        with savepoint(job.conn):
+        conn = connection(dataset)
+        with savepoint(conn):
             rows = source(f"{dataset}.{table}", data)
-            bad, strange = _unfit(job.conn, dataset, table, rows, failure)
+            bad, strange = _unfit(conn, dataset, table, rows, failure)
             part = _Part(dataset, table, data, strange, bad)
             part.write([at for at in range(rows.rows) if at not in bad])
             if not bad:
                 raise failure
             aside = [_aside(rows, at, *bad[at]) for at in sorted(bad)]
-            quarantine.put(job.conn, dataset, table, job.execution_id, aside)
+            quarantine.put(conn, dataset, table, running_job().execution_id, aside)
         return part.counts, aside
 
 

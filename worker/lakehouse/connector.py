@@ -24,6 +24,7 @@ from worker.lakehouse.columns import (
     texts,
 )
 from worker.lakehouse.datasets import dataset_at, dialect, known_datasets
+from worker.lakehouse.elsewhere import connection
 from worker.lakehouse.frames import returned
 from worker.lakehouse.refusal import said
 from worker.lakehouse.statements import Statements
@@ -60,7 +61,7 @@ class Connector:
     def list(self) -> "list[str]":
         """Names of the dataset's tables."""
         with turn:
-            return tables(running_job().conn, self.dataset)
+            return tables(connection(self.dataset), self.dataset)
 
     def query(self, sql: str, limit: int = -1, return_type: str = "dataframe") -> Any:
         """Run SQL; unqualified names are tables of this dataset.
@@ -169,7 +170,7 @@ class Connector:
         return f"{_quoted(self.dataset)}.{_quoted(table)}"
 
     def _layout(self, table: str, names: Iterable[str]) -> Layout:
-        conn = running_job().conn
+        conn = connection(self.dataset)
         check_quoting(conn)
         known = layout(conn, self.dataset, table)
         if all(find(known, name) for name in names):
@@ -187,7 +188,7 @@ class Connector:
             raise DatasetError(f"return_type must be one of {RETURN_TYPES}, got {return_type!r}")
         statements = Statements(query) if isinstance(query, str) else query
         with turn:
-            conn = running_job().conn
+            conn = connection(self.dataset)
             try:
                 cursor = self._executed(conn, statements, limit)
             except psycopg.Error as error:

@@ -9,9 +9,10 @@ from worker.errors import DatasetError
 from worker.lakehouse import by_copy, by_insert
 from worker.lakehouse.columns import Layout, layout
 from worker.lakehouse.counts import Counts
+from worker.lakehouse.elsewhere import connection
 from worker.lakehouse.refusal import explained
 from worker.lakehouse.source import Source, source
-from worker.lakehouse.transaction import running_job, turn
+from worker.lakehouse.transaction import turn
 
 SMALL = 500  # rows that go as one statement; more go by COPY
 
@@ -19,7 +20,7 @@ SMALL = 500  # rows that go as one statement; more go by COPY
 def write(dataset: str, table: str, data: Any, *, upsert: bool) -> Counts:
     """Write rows in a savepoint; raises DatasetError, and then none of them is there."""
     with turn:
-        conn = running_job().conn
+        conn = connection(dataset)
         rows = source(f"{dataset}.{table}", data)
         known = layout(conn, dataset, table)
         try:

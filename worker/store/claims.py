@@ -37,6 +37,9 @@ class Claim:
     conn: psycopg.Connection = field(repr=False)
     stats: list[dict[str, Any]] = field(default_factory=list)
     insert_errors: list[str] = field(default_factory=list)
+    # Of datasets on servers of their own: the connections with the job's transactions there.
+    elsewhere: dict[str, psycopg.Connection] = field(default_factory=dict, repr=False)
+    committed_elsewhere: bool = False
     quarantines: bool = False  # rows that don't fit go into quarantine, and the others in
     max_running: int | None = None  # of its action (see `turns`)
     met_outage: bool = False  # Postgres lacked what an insert needed (see `retry`)

@@ -1,0 +1,38 @@
+"""The connection to a dataset: of the pool, or to the dataset's own server."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import psycopg
+
+from app.resources import resources
+from worker.store import elsewhere
+
+
+def url_elsewhere(dataset: object) -> str | None:
+    """The address of the dataset's own server; None: it is in the database of the engine."""
+    return resources().settings.dataset_urls.get(str(dataset).lower())
+
+
+@contextmanager
+def connection(dataset: object) -> Iterator[psycopg.Connection]:
+    """A connection in autocommit; `dataset` is the name as it was sent, whatever it is."""
+    url = url_elsewhere(dataset)
+    if url is None:
+        with resources().pool.connection() as conn:
+            yield conn
+    else:
+        # Each time a new one: such calls are rare, and a pool for each server would be held open.
+        conn = elsewhere.open_server(url, "dpe-api")
+        try:
+            yield conn
+        finally:
+            conn.close()
+
+
+def shown(url: str) -> str:
+    """An address without what is secret in it."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"
