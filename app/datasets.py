@@ -34,7 +34,7 @@ def set_dialect(dataset: str) -> Response:
 
 
 def _with_urls(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each with `url`, of its own server, without secrets, where it has one; `tables` are counted on ours alone."""
+    """Those on a server of their own with its `url`, without secrets, and with no count."""
     urls = resources().settings.dataset_urls
     known = {one["name"].lower() for one in found}
     found += [{"name": n, "dialect": "postgres", "tables": None} for n in urls if n not in known]

@@ -7,6 +7,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from tests.lakehouse.rows import claimed
 from worker import data_store
 from worker.data_store import DataStore
 from worker.errors import DatasetError
@@ -48,20 +49,7 @@ def there(store: DataStore) -> dict[str, bytes]:
 
 def again(job: Claim) -> Claim:
     """The next job of this process."""
-    claims.running = Claim(
-        job.execution_id,
-        job.attempt + 1,
-        job.action_id,
-        1,
-        "test",
-        None,
-        "api",
-        0,
-        None,
-        None,
-        None,
-        job.conn,
-    )
+    claims.running = claimed(job.conn, job.execution_id, job.attempt + 1)
     return claims.running
 
 
