@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import psycopg
 
 from app.resources import resources
-from worker.store import elsewhere
+from worker.store import ledger
 
 
 def url_elsewhere(dataset: object) -> str | None:
@@ -24,7 +24,7 @@ def connection(dataset: object) -> Iterator[psycopg.Connection]:
             yield conn
     else:
         # Each time a new one: such calls are rare, and a pool for each server would be held open.
-        conn = elsewhere.open_server(url, "dpe-api")
+        conn = ledger.open_server(url, "dpe-api")
         try:
             yield conn
         finally:

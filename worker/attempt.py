@@ -23,12 +23,12 @@ from worker import broker, elsewhere, environments
 from worker.child import Child, this_process
 from worker.content import decoded
 from worker.errors import ClaimLost, DpeError
-from worker.lakehouse import buckets, elsewhere
+from worker.lakehouse import buckets, other_servers
 from worker.load import Action, load, settings_of
 from worker.logs import NOTICE, JobLog
 from worker.masking import masked, masked_json
 from worker.store import claims, jobs, turns
-from worker.store.elsewhere import Entry
+from worker.store.ledger import Entry
 from worker.store.publishing import Message
 from worker.store.retry import is_outage, outage_pause_s
 from worker.store.workflow_steps import Given
@@ -90,7 +90,6 @@ def execute(this: Child, execution_id: UUID) -> None:
         this.disconnect()
     finally:
         claims.running = this.log = None
-        elsewhere.release(job)
         this.slots.release(this.index)
         this.events.end(end.status, end.error)
     if end.status is not None and job.max_running is not None:
@@ -119,10 +118,10 @@ def carry_out(this: Child, job: claims.Claim, part: int = 1) -> End:
             if action.requirements != environments.here:
                 return End(*elsewhere.carry_out(this, job, action.requirements, log))
             log.begin(action.log_level, f'"{job.name}" BEGIN (custom) action.')
-            before = elsewhere.committed_before(record, job)
+            before = other_servers.committed_before(record, job)
             if before is None:
                 result_json = encoded(call(action, job, given), log)
-                elsewhere.commit(record, job, result_json)
+                other_servers.commit(record, job, result_json)
             else:
                 result_json = _taken_over(job, before, log)
             log.add(NOTICE, "dpe", end_line(job, began))
@@ -141,6 +140,8 @@ def carry_out(this: Child, job: claims.Claim, part: int = 1) -> End:
             if not isinstance(error, (Exception, SystemExit)):
                 raise  # KeyboardInterrupt and the like are meant for the worker as well
             return end
+        finally:
+            other_servers.release(job)
 
 
 def _taken_over(job: claims.Claim, before: Entry, log: JobLog) -> bytes | None:
@@ -202,9 +203,9 @@ def _fail(
     log.add(logging.ERROR, "dpe", kept["traceback"])
     log.add(NOTICE, "dpe", end_line(job, began))
     pause_s = action.retry.pause_s(error, job.failures + 1) if action else None
-    if pause_s is None and (job.met_outage or is_outage(error) or elsewhere.lost_server(job)):
+    if pause_s is None and (job.met_outage or is_outage(error) or other_servers.lost_server(job)):
         pause_s = outage_pause_s(job.failures)
-    if isinstance(error, elsewhere.Undecided) or job.committed_elsewhere:
+    if isinstance(error, other_servers.Undecided) or job.committed_elsewhere:
         pause_s = UNDECIDED_PAUSE_S  # the rows may be there: it can end only as SUCCESS then
     if pause_s is None:
         following = claims.fail(job, kept, log.last_part())

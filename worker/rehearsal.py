@@ -25,7 +25,7 @@ import psycopg
 from worker import environments, logs
 from worker.attempt import call, described, encoded, end_line
 from worker.errors import DpeError
-from worker.lakehouse import buckets, elsewhere
+from worker.lakehouse import buckets, other_servers
 from worker.load import load
 from worker.logs import NOTICE, JobLog
 from worker.settings import current_settings
@@ -88,7 +88,7 @@ def _job(
         yield job
     finally:
         claims.running = None
-        elsewhere.release(job)
+        other_servers.release(job)
         conn.rollback()
         buckets.discard(job)
 

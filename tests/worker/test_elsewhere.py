@@ -14,12 +14,12 @@ import pytest
 
 from app.embedded import Postgres
 from tests.stack import Engine, Worker, until
-from worker.store import elsewhere, jobs
+from worker.store import jobs, ledger
 
 HANDLER = """
 import os, signal, time
 from forepaas.dwh import bulk_insert, connect
-from worker.lakehouse import elsewhere
+from worker.lakehouse import other_servers
 from worker.store import claims
 def handle(event):
     rows = event.content["rows"]
@@ -33,16 +33,16 @@ def handle(event):
     if event.content.get("raises"):
         raise ValueError("no")
     if event.attempt == 1 and event.content.get("dies") == "before":
-        elsewhere.store.enter = lambda *a: os._exit(1)
+        other_servers.store.enter = lambda *a: os._exit(1)
     if event.attempt == 1 and event.content.get("dies") == "between":
         claims.succeed = lambda *a: os._exit(1)
     if event.attempt == 1 and event.content.get("freezes"):
-        hold = elsewhere.store.hold_claim
+        hold = other_servers.store.hold_claim
         def freeze(*words):
             held = hold(*words)
             os.kill(os.getpid(), signal.SIGSTOP)
             return held
-        elsewhere.store.hold_claim = freeze
+        other_servers.store.hold_claim = freeze
     return [event.attempt, far.query("SELECT count(*) FROM t").iloc[0, 0].item()]
 """
 
@@ -220,15 +220,15 @@ def test_an_older_attempt_is_ended_before_a_newer_one_begins(
 ) -> None:
     id = UUID(int=7)
     with (
-        elsewhere.open_server(far_server.url, "old") as old,
-        elsewhere.open_server(far_server.url, "new") as new,
+        ledger.open_server(far_server.url, "old") as old,
+        ledger.open_server(far_server.url, "new") as new,
     ):
         old.autocommit = new.autocommit = False
-        elsewhere.begin(old, id, 1)
+        ledger.begin(old, id, 1)
         old.execute("INSERT INTO far.t VALUES (1)")
-        elsewhere.enter(old, id, 1, None, [])
-        elsewhere.begin(new, id, 2)
-        assert elsewhere.entry(new, id) is None
+        ledger.enter(old, id, 1, None, [])
+        ledger.begin(new, id, 2)
+        assert ledger.entry(new, id) is None
         with pytest.raises(psycopg.OperationalError):
             old.commit()
     assert there(far) == []

@@ -13,8 +13,8 @@ from psycopg import errors
 from worker.errors import DatasetError
 from worker.lakehouse.columns import Column, check_encodable, find, layout, match
 from worker.lakehouse.counts import Counts
-from worker.lakehouse.elsewhere import connection
 from worker.lakehouse.keys import check_key
+from worker.lakehouse.other_servers import connection
 from worker.lakehouse.source import Source, source
 from worker.lakehouse.transaction import running_job, savepoint, turn
 from worker.lakehouse.values import converter, is_missing

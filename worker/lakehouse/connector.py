@@ -24,8 +24,8 @@ from worker.lakehouse.columns import (
     texts,
 )
 from worker.lakehouse.datasets import dataset_at, dialect, known_datasets
-from worker.lakehouse.elsewhere import connection
 from worker.lakehouse.frames import returned
+from worker.lakehouse.other_servers import connection
 from worker.lakehouse.refusal import said
 from worker.lakehouse.statements import Statements
 from worker.lakehouse.transaction import check_quoting, literal, running_job, turn, undo

@@ -5,7 +5,7 @@ import time
 import psycopg
 
 from worker.errors import DatasetError
-from worker.lakehouse.elsewhere import datasets_elsewhere
+from worker.lakehouse.other_servers import datasets_elsewhere
 from worker.lakehouse.transaction import running_job, turn
 from worker.settings import current_settings
 from worker.store import datasets as store

@@ -9,7 +9,7 @@ from worker.errors import DatasetError
 from worker.lakehouse import by_copy, by_insert
 from worker.lakehouse.columns import Layout, layout
 from worker.lakehouse.counts import Counts
-from worker.lakehouse.elsewhere import connection
+from worker.lakehouse.other_servers import connection
 from worker.lakehouse.refusal import explained
 from worker.lakehouse.source import Source, source
 from worker.lakehouse.transaction import turn

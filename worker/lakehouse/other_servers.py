@@ -10,7 +10,7 @@ import psycopg
 from worker.errors import ClaimLost, DatasetError
 from worker.lakehouse.transaction import running_job, turn
 from worker.settings import current_settings
-from worker.store import elsewhere as store
+from worker.store import ledger as store
 from worker.store.claims import Claim
 
 # This process' connections to other servers, by address; kept from job to job.
