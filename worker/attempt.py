@@ -28,15 +28,12 @@ from worker.load import Action, load, settings_of
 from worker.logs import NOTICE, JobLog
 from worker.masking import masked, masked_json
 from worker.store import claims, jobs, turns
-from worker.store.ledger import Entry
 from worker.store.publishing import Message
 from worker.store.retry import is_outage, outage_pause_s
 from worker.store.workflow_steps import Given
 from worker.store.workflow_steps import given as given_to
 
 logger = logging.getLogger("worker.attempt")
-
-UNDECIDED_PAUSE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +115,7 @@ def carry_out(this: Child, job: claims.Claim, part: int = 1) -> End:
             if action.requirements != environments.here:
                 return End(*elsewhere.carry_out(this, job, action.requirements, log))
             log.begin(action.log_level, f'"{job.name}" BEGIN (custom) action.')
-            before = other_servers.committed_before(record, job)
-            if before is None:
-                result_json = encoded(call(action, job, given), log)
-                other_servers.commit(record, job, result_json)
-            else:
-                result_json = _taken_over(job, before, log)
+            result_json = _result(record, action, job, given, log)
             log.add(NOTICE, "dpe", end_line(job, began))
             following = claims.succeed(job, result_json, log.last_part())
             buckets.land(record, job)
@@ -144,8 +136,18 @@ def carry_out(this: Child, job: claims.Claim, part: int = 1) -> End:
             other_servers.release(job)
 
 
-def _taken_over(job: claims.Claim, before: Entry, log: JobLog) -> bytes | None:
-    """The result of an attempt that had committed its rows elsewhere, and then was lost."""
+def _result(
+    record: psycopg.Connection, action: Action, job: claims.Claim, given: Given | None, log: JobLog
+) -> bytes | None:
+    """Call the handler, and commit what it wrote on another server; the result, as JSON.
+
+    Where an earlier attempt had come so far before it was lost, take over its result.
+    """
+    before = other_servers.committed_before(record, job)
+    if before is None:
+        result = encoded(call(action, job, given), log)
+        other_servers.commit(record, job, result)
+        return result
     log.add(NOTICE, "dpe", f"attempt {before.attempt} had committed its rows: the job ends with it")
     job.stats[:] = before.stats
     return None if before.result is None else before.result.encode()
@@ -206,7 +208,7 @@ def _fail(
     if pause_s is None and (job.met_outage or is_outage(error) or other_servers.lost_server(job)):
         pause_s = outage_pause_s(job.failures)
     if isinstance(error, other_servers.Undecided) or job.committed_elsewhere:
-        pause_s = UNDECIDED_PAUSE_S  # the rows may be there: it can end only as SUCCESS then
+        pause_s = other_servers.UNDECIDED_PAUSE_S  # the rows may be there: it can't fail any more
     if pause_s is None:
         following = claims.fail(job, kept, log.last_part())
         buckets.discard(job)

@@ -13,6 +13,8 @@ from worker.settings import current_settings
 from worker.store import ledger as store
 from worker.store.claims import Claim
 
+UNDECIDED_PAUSE_S = 2.0  # until the attempt that looks again
+
 # This process' connections to other servers, by address; kept from job to job.
 _open: dict[str, psycopg.Connection] = {}
 
