@@ -110,9 +110,10 @@ def test_what_dies_in_an_environment_is_run_again_once(engine: Engine) -> None:
 @pytest.mark.slow
 def test_stop_and_timeout_end_what_runs_in_an_environment(engine: Engine) -> None:
     worker = engine.worker(1)
-    old = engine.push(WHICH, config=OLD | {"params": {"timeout": "2s"}})
-    engine.ended(engine.start(old), 120)
-    late = engine.start(old, {"n": 1, "sleep": 60})
+    old = engine.push(WHICH, config=OLD)
+    timed = engine.push(WHICH, config=OLD | {"params": {"timeout": "2s"}})
+    engine.ended(engine.start(old), 120)  # from here on the process is there
+    late = engine.start(timed, {"n": 1, "sleep": 60})
     assert engine.ended(late).status == "TIMEOUT"
     until(lambda: "time.sleep" in str(engine.log(late)))  # where it was
     stopped = engine.start(old, {"n": 2, "sleep": 60})
