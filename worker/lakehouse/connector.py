@@ -123,7 +123,7 @@ class Connector:
                 f"{_quoted(_column(known, name))} = {_value(known, name, value)}"
                 for name, value in set.items()
             )
-            query = f"UPDATE {self._name(table)} SET {assigned}{self._where(table, conds)}"  # noqa: S608
+            query = f"UPDATE {self._name(table)} SET {assigned}{self._where(table, conds)}"  # noqa: S608 -- quoted
             try:
                 return self._run(query, -1, "cursor").rowcount
             except DatasetError as error:

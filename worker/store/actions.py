@@ -137,7 +137,7 @@ def _select(conn: psycopg.Connection, which: str, values: dict[str, str]) -> lis
         FROM dpe.actions a
         JOIN dpe.action_versions v ON v.action_id = a.id AND v.version = a.version
         WHERE a.deleted_at IS NULL AND {which} ORDER BY a.created_at, a.id
-        """  # noqa: S608
+        """  # noqa: S608 -- constants
     with conn.cursor(row_factory=class_row(Action)) as cursor:
         return cursor.execute(query.encode(), values).fetchall()
 

@@ -283,7 +283,7 @@ def _take_back(conn: psycopg.Connection, which: str, values: dict[str, Any]) -> 
           ON CONFLICT DO NOTHING
         )
         SELECT run_id, ended_at IS NOT NULL FROM taken
-        """  # noqa: S608
+        """  # noqa: S608 -- constants
     with conn.transaction():
         taken = conn.execute(query.encode(), values).fetchall()
         workflow_runs.advance(conn, (run_id for run_id, ended in taken if ended))

@@ -40,7 +40,7 @@ def ends(
          WHERE ended_at > to_timestamp(%(since)s) AND ended_at < to_timestamp(%(until)s)
            AND plan IS NULL
          ORDER BY ended_at DESC LIMIT %(limit)s)
-        """  # noqa: S608
+        """  # noqa: S608 -- constants
     with conn.cursor(row_factory=args_row(End)) as cursor:
         return cursor.execute(
             query.encode(),

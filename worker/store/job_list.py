@@ -47,7 +47,7 @@ def list_jobs(
         SELECT {COLUMNS}
         FROM dpe.jobs WHERE {" AND ".join(conditions) or "true"}
         ORDER BY seq {order} LIMIT %(limit)s
-        """  # noqa: S608
+        """  # noqa: S608 -- constants
     with conn.cursor(row_factory=class_row(Job)) as cursor:
         return cursor.execute(
             query.encode(),

@@ -197,7 +197,7 @@ def get(conn: psycopg.Connection, execution_id: UUID) -> Job | None:
     """One job, or None."""
     with conn.cursor(row_factory=class_row(Job)) as cursor:
         return cursor.execute(
-            f"SELECT {COLUMNS} FROM dpe.jobs WHERE execution_id = %s",  # noqa: S608
+            f"SELECT {COLUMNS} FROM dpe.jobs WHERE execution_id = %s",  # noqa: S608 -- constants
             [execution_id],
         ).fetchone()
 
@@ -224,7 +224,7 @@ def ended(conn: psycopg.Connection, execution_ids: list[UUID]) -> list[Job]:
         return cursor.execute(
             f"""
             SELECT {COLUMNS} FROM dpe.jobs WHERE execution_id = ANY(%s) AND ended_at IS NOT NULL
-            """,  # noqa: S608
+            """,  # noqa: S608 -- constants
             [execution_ids],
         ).fetchall()
 
@@ -250,7 +250,7 @@ def _stop(conn: psycopg.Connection, which: str, id: UUID | str, by: str) -> int:
                                           'message', 'stopped by ' || %(by)s::text)
         WHERE {which} AND status IN ('SUBMITTED', 'QUEUED', 'PROCESSING')
         RETURNING run_id, plan IS NOT NULL
-        """  # noqa: S608
+        """  # noqa: S608 -- constants
     with conn.transaction():
         # A caller that is frozen in here must not hold its row locks for ever.
         conn.execute("SET LOCAL idle_in_transaction_session_timeout = '5s'")

@@ -187,7 +187,7 @@ def _select(
         FROM dpe.quarantine
         WHERE dataset = %(dataset)s AND table_name = %(table)s AND {where}
         ORDER BY id LIMIT %(limit)s {lock}
-        """  # noqa: S608
+        """  # noqa: S608 -- constants
     with conn.cursor(row_factory=kwargs_row(_read)) as cursor:
         return cursor.execute(query, values | {"dataset": dataset, "table": table}).fetchall()
 

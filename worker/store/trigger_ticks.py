@@ -35,7 +35,7 @@ def start_due(conn: psycopg.Connection) -> None:
                 SELECT {COLUMNS} FROM dpe.triggers
                 WHERE paused_at IS NULL AND next_at <= now() AND name <> ALL(%s)
                 ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED
-                """,  # noqa: S608
+                """,  # noqa: S608 -- constants
                 [broken],
             ).fetchone()
             if trigger is None:

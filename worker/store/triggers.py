@@ -125,7 +125,7 @@ def get(conn: psycopg.Connection, name: str) -> Trigger | None:
     """The trigger of this name, or None."""
     with conn.cursor(row_factory=class_row(Trigger)) as cursor:
         return cursor.execute(
-            f"SELECT {COLUMNS} FROM dpe.triggers WHERE name = %s",  # noqa: S608
+            f"SELECT {COLUMNS} FROM dpe.triggers WHERE name = %s",  # noqa: S608 -- constants
             [name],
         ).fetchone()
 
@@ -134,7 +134,7 @@ def list_triggers(conn: psycopg.Connection) -> list[Trigger]:
     """All triggers, by name."""
     with conn.cursor(row_factory=class_row(Trigger)) as cursor:
         return cursor.execute(
-            f"SELECT {COLUMNS} FROM dpe.triggers ORDER BY name"  # noqa: S608
+            f"SELECT {COLUMNS} FROM dpe.triggers ORDER BY name"  # noqa: S608 -- constants
         ).fetchall()
 
 

@@ -76,7 +76,7 @@ def _select(conn: psycopg.Connection, which: str, values: dict[str, str]) -> lis
     query = f"""
         SELECT id, name, version, definition, created_at, updated_at
         FROM dpe.workflows WHERE deleted_at IS NULL AND {which} ORDER BY created_at, id
-        """  # noqa: S608
+        """  # noqa: S608 -- constants
     with conn.cursor(row_factory=class_row(Workflow)) as cursor:
         return cursor.execute(query.encode(), values).fetchall()
 
