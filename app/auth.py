@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast
 
 from flask import g, request
 
+from app.recording import is_recorded, recorded
 from app.resources import resources
 from worker.errors import Forbidden, Unauthenticated
 from worker.store import access
@@ -38,6 +39,8 @@ def needs(permission: str, *, checked_with_the_statement: bool = False) -> Calla
             if permission.endswith(":write"):
                 # A workflow of its own could have steps of actions that are not.
                 check_touch(kwargs.get("id") if permission == "dpe:action:write" else None)
+            if is_recorded(permission):
+                return recorded(session, address(), permission, lambda: view(*args, **kwargs))
             return view(*args, **kwargs)
 
         setattr(gate, "needs", permission)  # noqa: B010 -- the test of all routes reads it

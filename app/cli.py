@@ -13,6 +13,7 @@ import click
 
 from app import terminal
 from app.commands.action import action
+from app.commands.audit import audit
 from app.commands.configuration import export, import_
 from app.commands.dataset import dataset
 from app.commands.healthy import healthy
@@ -56,6 +57,7 @@ for command in (
     workflow,
     trigger,
     secret,
+    audit,
     key,
     token,
     start,

@@ -4,6 +4,7 @@ from flask import Flask
 
 from app import (
     actions,
+    audit,
     configuration,
     datasets,
     errors,
@@ -46,6 +47,7 @@ def build(settings: Settings) -> Flask:
         triggers,
         webhooks,
         handler_secrets,
+        audit,
         configuration,
         tables,
         table_rows,

@@ -1,6 +1,6 @@
 """What the routes take and answer that are about who may do what."""
 
-from app.openapi.operations import LOCATION, ROWS, Operation
+from app.openapi.operations import LOCATION, ROWS, Operation, query, whole
 from app.openapi.schemas import ANYTHING, BOUNDS, NUMBER, TEXT, WHOLE, YES_OR_NO, array, record, ref
 from worker.store.webhooks import FORMS
 
@@ -38,6 +38,13 @@ ACCESS: dict[str, Operation] = {
     ),
     "webhooks.one": Operation({200: ref("Webhook")}),
     "webhooks.delete": Operation({200: record(id=TEXT, deleted=YES_OR_NO)}),
+    "audit.list_audit": Operation(
+        {200: array(ref("AuditEntry"))},
+        parameters=(
+            query("limit", whole(1, 1000), "entries; default 100"),
+            query("starts", YES_OR_NO, "the starts, instead of the changes"),
+        ),
+    ),
     "secrets.put": Operation(
         {200: ref("Secret")}, record(value={"type": "string", "minLength": 6}), {"value": "s3cret"}
     ),

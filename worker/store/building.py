@@ -32,7 +32,7 @@ def _update(record: psycopg.Connection, job: Claim, changes: LiteralString) -> N
         f"""
         UPDATE dpe.jobs SET {changes}
         WHERE execution_id = %s AND attempt = %s AND status = 'PROCESSING'
-        """,  # noqa: S608
+        """,  # noqa: S608 -- constants
         [job.execution_id, job.attempt],
     )
     if done.rowcount != 1:
