@@ -65,6 +65,23 @@ class Worker(ThreadWorker):
             self.method_queue.defer(resources.of(wsgi).waits.close)
         super().handle_exit(sig, frame)
 
+    def is_parent_alive(self) -> bool:
+        """Whether gunicorn's main process is; asked each second.
+
+        Where it was killed, whoever is started in its place needs the address at once, and not when
+        the last request here has been answered.
+        """
+        if super().is_parent_alive():
+            return True
+        self.set_accept_enabled(False)
+        for listener in self.sockets:
+            listener.close()
+        self.alive = False
+        wsgi = getattr(self, "wsgi", None)
+        if wsgi is not None:
+            resources.of(wsgi).waits.close()
+        return False
+
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what is no HTTP, or what broke off before the application saw it."""
         status = _status(exc)

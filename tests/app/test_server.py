@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -276,6 +277,48 @@ def test_the_end_lets_waiting_requests_answer(
     assert [status for status, _, _ in answers] == [202] * 4
     assert not any(process.is_running() for process in processes)
     serving.close()
+
+
+def test_the_address_is_free_soon_after_a_kill_of_the_main_process(
+    environment: None, conn: psycopg.Connection, action: Action, tmp_path: Path
+) -> None:
+    (tmp_path / "cwd").mkdir()
+    serving = served(tmp_path / "cwd", tmp_path / "api.log")
+    api = next(serving)
+    key = access.create_key(conn, "server")
+    login = {"auth_mode": "apikey", "apikey": key.apikey, "secretkey": key.secretkey}
+    token = api.call("POST", "/iam/login", json.dumps(login))[2]["token"]
+    kept = http.client.HTTPConnection("127.0.0.1", api.port)
+    kept.request("GET", "/health")
+    kept.getresponse().read()
+    path = f"/dpe/v3/actions/{action.id}/start?wait=30&token={token}"
+    caller = Thread(target=lambda: suppress_broken(lambda: api.call("POST", path)))
+    caller.start()
+    until(lambda: conn.execute("SELECT count(*) FROM dpe.jobs").fetchone() == (1,))
+    children = psutil.Process(api.process.pid).children()
+    api.process.kill()
+    api.process.wait(5)
+
+    def free() -> bool:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", api.port))
+            except OSError:
+                return False
+            return True
+
+    until(free, 4)
+    psutil.wait_procs(children, 15)
+    assert not any(child.is_running() for child in children)
+    caller.join(5)
+    kept.close()
+    serving.close()
+
+
+def suppress_broken(call: Callable[[], object]) -> None:
+    with suppress(OSError, http.client.HTTPException):
+        call()
 
 
 def test_a_job_accepted_right_before_a_kill_is_there(
