@@ -40,7 +40,7 @@ class Fuzzed:
 def prepare(up: Up) -> str:
     """Something to ask for: a table, an action, a workflow and a job; the job's id."""
     for words in (
-        ("table", "build", "examples/tables/event_archive.json"),
+        ("table", "build", "examples/tables/event_archive.json", "--allow-data-loss"),
         ("action", "push", "examples/event_archive", "--id", ACTION),
     ):
         done = up.run(*words)
