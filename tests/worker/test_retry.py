@@ -96,12 +96,14 @@ def test_a_wait_for_the_next_attempt_outlives_worker_and_broker(engine: Engine) 
     config = {"retry": {"max_attempts": 2, "backoff": "3s"}}
     id = engine.start(engine.push(FLAKY, config=config), 2)
     until(lambda: engine.job(id).status == "SUBMITTED")
+    ((due_at,),) = engine.rows("SELECT due_at FROM dpe.jobs")
     worker.process.kill()
     engine.redis.flushall()
     engine.worker()
-    time.sleep(0.5)
-    assert engine.job(id).attempt == 1  # its time has not come
-    assert engine.ended(id).result == 2
+    job = engine.ended(id)
+    assert (job.result, job.attempt) == (2, 2)
+    assert job.started_at is not None
+    assert job.started_at >= due_at  # not before its time
 
 
 def test_a_wrong_retry_setting_is_refused_at_the_push(engine: Engine) -> None:
