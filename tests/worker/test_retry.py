@@ -1,6 +1,5 @@
 """Failed attempts that are followed by others; and several jobs in one message."""
 
-import time
 from base64 import b64decode
 from uuid import UUID
 
