@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test faults soak fuzz lint bench clean
+.PHONY: audit help run test faults soak fuzz lint bench clean
 
 VENV := .venv
 TESTS ?=
@@ -45,6 +45,9 @@ lint: $(VENV)/.installed-dev  ## Check format, style, types and who imports whom
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/basedpyright
 	@$(VENV)/bin/lint-imports --no-cache
+
+audit: $(VENV)/.installed-dev  ## Look up known weaknesses of the pinned packages; skipped without a network
+	@$(VENV)/bin/python .ci/audit.py
 
 clean:  ## Remove what was installed; the data in .dpe stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
