@@ -7,7 +7,7 @@ from flask import Blueprint, Response
 
 from app import body, query
 from app.answers import json_answer
-from app.auth import check_touch, needs, session
+from app.auth import needs, session
 from app.resources import resources
 from worker.errors import Invalid, NotFound
 from worker.store import triggers
@@ -34,12 +34,8 @@ def put(name: str) -> Response:
     given = body.json_object()
     if given.setdefault("name", name) != name:
         raise Invalid(f'"name" is {given["name"]!r}, and the address says {name!r}')
-    with resources().pool.connection() as conn, conn.transaction():
-        stands = triggers.get(conn, name)
-        made = triggers.put(conn, given, session().key_id)
-        for trigger in filter(None, (stands, made)):
-            check_touch(trigger.target_id)
-        return json_answer(_json(made))
+    with resources().pool.connection() as conn:
+        return json_answer(_json(triggers.put(conn, given, session().key_id)))
 
 
 @routes.get("/dpe/v3/triggers/<name>")
@@ -75,7 +71,7 @@ def upcoming(name: str) -> Response:
 def pause(name: str) -> Response:
     """Let it start nothing until it is resumed."""
     with resources().pool.connection() as conn:
-        triggers.pause(conn, _own(conn, name).name)
+        triggers.pause(conn, _find(conn, name).name)
         return json_answer(_json(_find(conn, name)))
 
 
@@ -84,7 +80,7 @@ def pause(name: str) -> Response:
 def resume(name: str) -> Response:
     """Let it tick again, from now on."""
     with resources().pool.connection() as conn:
-        triggers.resume(conn, _own(conn, name))
+        triggers.resume(conn, _find(conn, name))
         return json_answer(_json(_find(conn, name)))
 
 
@@ -93,7 +89,7 @@ def resume(name: str) -> Response:
 def delete(name: str) -> Response:
     """Remove a trigger; runs that it started go on."""
     with resources().pool.connection() as conn:
-        triggers.delete(conn, _own(conn, name).name)
+        triggers.delete(conn, _find(conn, name).name)
     return json_answer({"name": name, "deleted": True})
 
 
@@ -101,12 +97,6 @@ def _find(conn: psycopg.Connection, name: str) -> Trigger:
     found = triggers.get(conn, name)
     if found is None:
         raise NotFound(f"trigger {name} not found", "GET /dpe/v3/triggers lists those there are")
-    return found
-
-
-def _own(conn: psycopg.Connection, name: str) -> Trigger:
-    found = _find(conn, name)
-    check_touch(found.target_id)
     return found
 
 
