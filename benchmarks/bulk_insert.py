@@ -49,7 +49,7 @@ def main() -> None:
 def measure(conn: psycopg.Connection, url: str, folder: Path, rounds: int) -> None:
     conn.execute("CREATE SCHEMA data_prim")
     conn.commit()
-    claims.running = claims.Claim(uuid4(), 1, "0" * 24, 1, "benchmark", None, "api", 0, conn)
+    claims.running = claimed(conn)
     large(conn, url, folder, rounds, "1 M x (bigint, text, text, timestamp)", mixed(1_000_000))
     large(conn, url, folder, rounds, "500 k x 20 floats", floats(500_000))
     large(conn, url, folder, rounds, "200 k x (numeric, text, text, date)", events(200_000))
@@ -57,12 +57,30 @@ def measure(conn: psycopg.Connection, url: str, folder: Path, rounds: int) -> No
     small(conn, "PRIMARY KEY", rounds * 200)
 
 
+def claimed(conn: psycopg.Connection) -> claims.Claim:
+    """The job that the inserts belong to."""
+    return claims.Claim(
+        execution_id=uuid4(),
+        attempt=1,
+        action_id="0" * 24,
+        version=1,
+        name="benchmark",
+        event=None,
+        event_type="api",
+        failures=0,
+        run_id=None,
+        step=None,
+        item=None,
+        conn=conn,
+    )
+
+
 def figures(url: str, folder: Path, rounds: int) -> dict[str, list[float]]:
     """The ratios that `make bench` shows, by name: one a round."""
     with database.connect(url, "benchmark", autocommit=False) as conn:
         conn.execute("CREATE SCHEMA IF NOT EXISTS data_prim")
         conn.commit()
-        claims.running = claims.Claim(uuid4(), 1, "0" * 24, 1, "benchmark", None, "api", 0, conn)
+        claims.running = claimed(conn)
         rows, row_mb = large(conn, url, folder, rounds, "1 M x 4", mixed(1_000_000))
         numbers, number_mb = large(conn, url, folder, rounds, "500 k x 20", floats(500_000))
         five = small(conn, "", rounds * 200)
