@@ -60,12 +60,12 @@ def child_killed_in_its_handler(stack: Stack, rng: random.Random) -> Done | None
 
 @fault("child killed before its claim", 6)
 def child_killed_before_its_claim(stack: Stack, rng: random.Random) -> Done | None:
-    """SIGKILL of a child that has the message of a job and waits for the claim's row."""
-    return _killed_at_the_row(
-        stack,
-        "SELECT execution_id FROM dpe.jobs WHERE status = 'QUEUED' LIMIT 1 FOR UPDATE SKIP LOCKED",
-        "record",
-    )
+    """SIGKILL of a child that has the message of a job and waits to claim it.
+
+    A job is claimed a millisecond after its message is there: no row could be caught before, so it
+    is the table that is held.
+    """
+    return _killed_at_the_row(stack, "LOCK TABLE dpe.jobs IN SHARE MODE", "record")
 
 
 @fault("child killed between COPY and commit", 6)
@@ -85,7 +85,7 @@ def child_killed_between_copy_and_commit(stack: Stack, rng: random.Random) -> Do
 
 
 def _killed_at_the_row(stack: Stack, pick: str, session: str, *, cut: bool = False) -> Done | None:
-    """Hold a job's row, wait until a child's `session` stands before it, and kill that child."""
+    """Hold a job's row (or all), wait until a child's `session` stands before it, kill the child."""
     waiting = """
         SELECT application_name, pid FROM pg_stat_activity
         WHERE application_name LIKE %s AND pg_backend_pid() = ANY(pg_blocking_pids(pid))
@@ -94,14 +94,15 @@ def _killed_at_the_row(stack: Stack, pick: str, session: str, *, cut: bool = Fal
     with stack.database() as conn:
         while time.monotonic() < until:
             with conn.transaction():
-                held = conn.execute(pick.encode()).fetchone()
+                picked = conn.execute(pick.encode())
+                held = picked.fetchone() if picked.description else (None,)
                 # A supervisor that waits for the row must not wait long: 1.5 s, then let go.
                 let_go = min(until, time.monotonic() + 1.5)
                 while held and time.monotonic() < let_go:
                     found = conn.execute(waiting, [f"dpe-{session} %"]).fetchone()
                     if found:
                         at, pid = time.time(), int(found[0].split()[-1])
-                        attempt = _attempt(conn, held[0])
+                        attempt = _attempt(conn, held[0]) if held[0] else 0
                         if kill(pid):
                             if cut:
                                 conn.execute("SELECT pg_terminate_backend(%s)", [found[1]])

@@ -68,6 +68,7 @@ def far(far_server: Postgres) -> Iterator[psycopg.Connection]:
 def work(engine: Engine, far_server: Postgres, far: psycopg.Connection) -> Callable[..., Worker]:
     """Start a worker that knows where `far` is."""
     engine.conn.execute("CREATE SCHEMA data_prim CREATE TABLE t (n int)")
+    engine.conn.execute("DELETE FROM dpe.commits_elsewhere")  # of tests before
 
     def start(children: int = 1) -> Worker:
         return engine.worker(children, DPE_DATASET_FAR_URL=far_server.url)
