@@ -85,7 +85,7 @@ def child_killed_between_copy_and_commit(stack: Stack, rng: random.Random) -> Do
 
 
 def _killed_at_the_row(stack: Stack, pick: str, session: str, *, cut: bool = False) -> Done | None:
-    """Hold a job's row (or all), wait until a child's `session` stands before it, kill the child."""
+    """Hold a job's row, or all, until a child's `session` stands before it; kill that child."""
     waiting = """
         SELECT application_name, pid FROM pg_stat_activity
         WHERE application_name LIKE %s AND pg_backend_pid() = ANY(pg_blocking_pids(pid))
