@@ -46,6 +46,7 @@ class RecordedFlower(Flower):
     def start(self) -> None:
         """Serve until it is stopped."""
         self._since = time.time() - FIRST_LOOK_S
+        self._looked_at: set[str] = set()  # the last time
         PeriodicCallback(self.catch_up, INTERVAL_MS).start()
         super().start()
 
@@ -62,8 +63,11 @@ class RecordedFlower(Flower):
             logger.warning("the record does not answer: %s", str(error).strip())
             return
         self._since = now - EVENTS_S
+        before, self._looked_at = self._looked_at, {end.execution_id for end in found}
         for end in found:
             task = state.tasks.get(end.execution_id)
+            if task is None and end.execution_id in before:
+                continue  # it was shown, and has made room for newer ones
             if task is None or task.state not in READY_STATES:
                 for event in _lost_events(end, task):
                     state.event(event)
