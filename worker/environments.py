@@ -79,8 +79,9 @@ def _fill(draft: Path, requirements: tuple[str, ...]) -> None:
     bounds = draft / "bounds.txt"
     bounds.write_text("\n".join(_bounds()))
     inside = str(draft / "bin" / "python")
-    _uv("pip", "install", "--quiet", "--python", inside, "--constraints", str(bounds), "--",
-        *requirements)  # fmt: skip
+    # Its own certificates know nothing of those that a company has added to its machines.
+    _uv("pip", "install", "--quiet", "--system-certs", "--python", inside,
+        "--constraints", str(bounds), "--", *requirements)  # fmt: skip
     (packages,) = (draft / "lib").glob("python*/site-packages")
     (packages / "zz_behind.pth").write_text("\n".join(_behind()))
 

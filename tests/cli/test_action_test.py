@@ -65,6 +65,7 @@ def test_what_can_t_be_tested_is_refused(shell: Shell, tested: Path, tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("package_index")
 def test_packages_that_it_asks_for_are_there(shell: Shell, tested: Path) -> None:
     main = "import pandas\ndef handle(event):\n    return pandas.__version__\n"
     (tested / "main.py").write_text(main)

@@ -28,6 +28,8 @@ def handle(event):
         raise ValueError("told to")
     return [pandas.__version__, os.getpid(), event.attempt]
 """
+pytestmark = pytest.mark.usefixtures("package_index")
+
 OLD = {"dependencies": {"python": {"pandas": "<3"}}}
 
 
