@@ -1,5 +1,6 @@
 """What `dpe up` leaves for others to see, and what its demo shows."""
 
+import http.client
 import shlex
 import subprocess
 from pathlib import Path
@@ -47,6 +48,20 @@ def test_ps_lists_the_roles_and_the_workers_children(shell: Shell) -> None:
 
 def test_migrate_has_nothing_left_to_do(shell: Shell) -> None:
     assert shell.ok("migrate", "--json").data == {"applied": []}
+
+
+@pytest.mark.slow
+def test_a_callers_open_connection_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    up, url = start_stack(shell, "--no-flower", "--workers", "1")
+    caller = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    try:
+        caller.request("GET", "/health")
+        assert caller.getresponse().read()
+    finally:
+        end_stack(up)
+        caller.close()
+    assert "killed" not in (shell.home / "up.log").read_text()
 
 
 @pytest.mark.slow
