@@ -20,6 +20,7 @@ from app.commands.healthy import healthy
 from app.commands.job import job
 from app.commands.key import key, token
 from app.commands.secret import secret
+from app.commands.settings import settings
 from app.commands.start import start
 from app.commands.table import table
 from app.commands.trigger import trigger
@@ -64,6 +65,7 @@ for command in (
     job,
     export,
     import_,
+    settings,
     healthy,
 ):
     dpe.add_command(command)

@@ -82,7 +82,7 @@ def _empty(conn: psycopg.Connection) -> None:
     conn.execute(
         "TRUNCATE dpe.jobs, dpe.job_logs, dpe.action_files, dpe.action_versions, dpe.actions,"
         " dpe.workflows, dpe.tables, dpe.datasets, dpe.file_moves, dpe.sessions, dpe.keys,"
-        " dpe.quarantine, dpe.idempotency_keys, dpe.triggers CASCADE"
+        " dpe.quarantine, dpe.idempotency_keys, dpe.triggers, dpe.defaults CASCADE"
     )
 
 

@@ -27,6 +27,7 @@ from worker.lakehouse import buckets, other_servers
 from worker.load import Action, load, settings_of
 from worker.logs import NOTICE, JobLog
 from worker.masking import masked, masked_json
+from worker.memory import limited
 from worker.store import claims, jobs, turns
 from worker.store.publishing import Message
 from worker.store.retry import is_outage, outage_pause_s
@@ -175,7 +176,7 @@ def call(action: Action, job: claims.Claim, given: Given | None) -> Any:
     }
     if given is not None:
         context |= {"workflow_id": given.workflow_id, "run_id": str(job.run_id), "step": job.step}
-    with settings_of(action, context):
+    with settings_of(action, context), limited(action.max_memory):
         handler = action.handler()
         result = handler(
             Event(
@@ -245,11 +246,8 @@ def _from_the_handler_on(stack: traceback.StackSummary) -> traceback.StackSummar
 def _kind(error: BaseException) -> str:
     module = type(error).__module__
     name = type(error).__qualname__
-    return (
-        name
-        if module == "builtins" or module.startswith(("worker.", "action_"))
-        else f"{module}.{name}"
-    )
+    is_plain = module == "builtins" or module.startswith(("worker.", "action_"))
+    return name if is_plain else f"{module}.{name}"
 
 
 def end_line(job: claims.Claim, began: float) -> str:

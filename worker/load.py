@@ -29,7 +29,8 @@ from forepaas.core.settings import CONFIG, PARAMS
 from worker import secret_params
 from worker.errors import LoadError
 from worker.logs import NOTICE
-from worker.store import actions
+from worker.recent_defaults import recent_defaults
+from worker.store import actions, job_settings
 from worker.store.requirements import requirements_of
 from worker.store.retry import Retry
 from worker.store.workflow_plan import settings
@@ -60,6 +61,7 @@ class Action:
     keeps_on_insert_error: bool
     quarantines: bool
     retry: Retry
+    max_memory: int | None  # bytes that a job may take; None: no limit
     requirements: tuple[str, ...]
 
     def handler(self) -> Callable[[Any], Any]:
@@ -94,10 +96,13 @@ def load(
 ) -> Action:
     """The action at this version; its files are laid out below `folder` the first time.
 
-    With settings that a step of a workflow gives it, it is another one: most handlers read their
-    parameters at import.
+    With settings that a step of a workflow gives it, or defaults, it is another one: most handlers
+    read their parameters at import.
     """
-    around = [given.under, given.over] if given is not None and (given.under or given.over) else []
+    defaults = recent_defaults.read(conn)
+    around: list[dict[str, Any]] = [defaults, {}] if defaults else []
+    if given is not None and (given.under or given.over):
+        around = [{**defaults, **given.under}, given.over]
     mark = sha256(orjson.dumps(around)).hexdigest()[:16] if around else ""
     key = action_id, version, mark
     if key in _known:
@@ -192,6 +197,7 @@ def _lay_out(source: actions.Source, folder: Path, mark: str) -> Action:
         keeps_on_insert_error=params.get("on_insert_error") == "continue",
         quarantines=params.get("on_insert_error") == "quarantine",
         retry=Retry.of(source.config),
+        max_memory=job_settings.memory_of(source.config),
         requirements=requirements_of(source.config),
     )
 

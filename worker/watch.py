@@ -17,6 +17,7 @@ from worker.store import (
     idempotency,
     publishing,
     retention,
+    run_turns,
     timeouts,
     trigger_ticks,
     turns,
@@ -49,6 +50,7 @@ class Watch:
         claims.give_back_silent(conn, settings.heartbeat_timeout_s, settings.max_losses)
         timeouts.end_late(conn)
         workflow_runs.mend(conn)
+        run_turns.let_in(conn)
         data_store.land_left(conn)
         trigger_ticks.start_due(conn)
         try:

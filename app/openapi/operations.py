@@ -26,6 +26,7 @@ from app.openapi.schemas import (
 from worker.store.priorities import PRIORITIES
 
 Parameter = dict[str, Any]
+SETTINGS = array(record(name=TEXT, value=ANYTHING, level=TEXT))
 ROWS = [{"event_id": 1, "event_name": "Ada"}]
 EXECUTION_ID = "3f9c2a17-6d0e-4f7e-9d0c-6a1f0f0a9c11"
 
@@ -258,6 +259,18 @@ OPERATIONS: dict[str, Operation] = {
     "quarantine.drop": Operation(
         {200: record(dropped=WHOLE)},
         parameters=(query("id", array(whole(1, 2**63 - 1)), "only these"),),
+    ),
+    "job_settings.of_environment": Operation({200: SETTINGS}),
+    "job_settings.set_defaults": Operation(
+        {200: SETTINGS}, FREE, {"timeout": "30m", "retry": {"max_attempts": 3}}
+    ),
+    "job_settings.of_action": Operation({200: SETTINGS}),
+    "job_settings.of_workflow": Operation(
+        {
+            200: record(
+                settings=SETTINGS, steps=array(record(step=TEXT, runs=TEXT, settings=SETTINGS))
+            )
+        }
     ),
     "datasets.list_datasets": Operation({200: array(ref("Dataset"))}),
     "datasets.set_dialect": Operation(

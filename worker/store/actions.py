@@ -17,15 +17,11 @@ import psycopg
 from psycopg.rows import class_row
 
 from worker.errors import Invalid
-from worker.store.concurrency import limits_of
-from worker.store.durations import duration_s
-from worker.store.priorities import PRIORITIES
+from worker.store import job_settings
 from worker.store.requirements import requirements_of
-from worker.store.retry import Retry
 
 CONFIG_FILE, MAIN_FILE = "forepaas.json", "main.py"
 DEFAULT_FUNCTION = "customfunc"
-DEFAULT_TIMEOUT = "2h"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +50,9 @@ def push(conn: psycopg.Connection, action_id: str | None, files: Mapping[str, by
     if not re.fullmatch(r"[0-9a-f]{24}", id):
         raise Invalid(f"the action's id must be 24 hex characters in lower case, got {id!r}")
     config = read_config(files)
-    Retry.of(config)  # raises where it is wrong
-    requirements_of(config)
-    name, function, timeout_s = _name(config, id), _function(config), timeout_of(config)
-    priority, expires_s = priority_of(config), expires_of(config)
-    max_running, exclusive = limits_of(config)
+    requirements_of(config)  # raises where it is wrong
+    name, function = _name(config, id), _function(config)
+    derived = job_settings.derived(config, job_settings.read_defaults(conn))
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(b"%d:%b%d:%b" % (len(path), path.encode(), len(files[path]), files[path]))
@@ -92,13 +86,13 @@ def push(conn: psycopg.Connection, action_id: str | None, files: Mapping[str, by
                     version,
                     name,
                     function,
-                    timeout_s,
-                    priority,
-                    expires_s,
+                    derived.timeout_s,
+                    derived.priority,
+                    derived.expires_s,
                     orjson.dumps(config).decode(),
                     digest.hexdigest(),
-                    max_running,
-                    exclusive,
+                    derived.max_running,
+                    derived.exclusive,
                 ],
             )
             with conn.cursor() as cursor:
@@ -226,36 +220,3 @@ def _function(config: dict[str, Any]) -> str:
     if not isinstance(function, str) or not function.isidentifier():
         raise Invalid(f'{CONFIG_FILE}: "function_name" must name a function, got {function!r}')
     return function
-
-
-def timeout_of(config: dict[str, Any]) -> float | None:
-    """Seconds that a job of this `forepaas.json` may take; None: no limit.  Raises Invalid."""
-    timeout = (config.get("params") or {}).get("timeout", DEFAULT_TIMEOUT)
-    where = f'{CONFIG_FILE}: "params.timeout"'
-    if timeout is None:
-        return None
-    if isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and timeout > 0:
-        return float(timeout)
-    if not isinstance(timeout, str):
-        raise Invalid(f'{where} must be a duration like "1h 10m" or null, got {timeout!r}')
-    return duration_s(timeout, where)
-
-
-def expires_of(config: dict[str, Any]) -> float | None:
-    """Seconds after which a job of this `forepaas.json` that has not begun ends; None: never."""
-    expires = config.get("expires", (config.get("params") or {}).get("expires"))
-    if expires is None:
-        return None
-    where = f'{CONFIG_FILE}: "expires"'
-    if not isinstance(expires, str):
-        raise Invalid(f'{where} must be a duration like "1h 10m" or null, got {expires!r}')
-    return duration_s(expires, where)
-
-
-def priority_of(config: dict[str, Any]) -> int:
-    """The place in PRIORITIES that this `forepaas.json` asks for.  Raises Invalid."""
-    name = config.get("priority", (config.get("params") or {}).get("priority", "default"))
-    if name not in PRIORITIES:
-        known = ", ".join(PRIORITIES)
-        raise Invalid(f'{CONFIG_FILE}: "priority" must be one of {known}, got {name!r}')
-    return PRIORITIES.index(name)

@@ -27,7 +27,7 @@ def let_in(conn: psycopg.Connection, action_id: str) -> list[Message]:
             UPDATE dpe.jobs SET held = false, status = 'QUEUED', published_at = clock_timestamp()
             WHERE execution_id IN (
               SELECT execution_id FROM dpe.jobs
-              WHERE action_id = %(id)s AND max_running IS NOT NULL AND held
+              WHERE action_id = %(id)s AND max_running IS NOT NULL AND held AND plan IS NULL
                 AND status = 'SUBMITTED' AND due_at <= now()
               ORDER BY priority, seq
               LIMIT (SELECT CASE WHEN v.max_running IS NOT NULL THEN greatest(0, v.max_running - (
@@ -49,6 +49,7 @@ def waiting_actions(conn: psycopg.Connection) -> Iterable[str]:
         """
         SELECT DISTINCT action_id FROM dpe.jobs
         WHERE max_running IS NOT NULL AND held AND status = 'SUBMITTED' AND due_at <= now()
+          AND plan IS NULL
         """
     ).fetchall()
     return [row[0] for row in rows]

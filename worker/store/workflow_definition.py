@@ -9,21 +9,17 @@
 Whatever is wrong is told with the JSON pointer (RFC 6901) of the place.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, NoReturn
+from typing import Any
 
-from worker.errors import Invalid
-from worker.store import actions
-from worker.store.durations import duration_s
-from worker.store.retry import Retry
+from worker.store import job_settings
+from worker.store import workflow_fields as fields
 from worker.store.workflow_plan import FAILURES, MAX_ITEMS
 
 WORDS = ("success", "failure", "always")
 STATUSES = ("SUCCESS", *sorted(FAILURES))
-# What may stand beside `params` as well as in it, at every level.
-SETTINGS = ("timeout", "retry", "priority", "stop_on_failure")
 MAX_STEPS = 500
 
 
@@ -40,7 +36,8 @@ class Part:
     disabled: bool
     condition: str | dict[str, list[str]] | None
     for_each: dict[str, Any] | None
-    under: dict[str, Any]
+    of_stage: dict[str, Any]
+    under: dict[str, Any]  # of its stage, and of the workflow
     over: dict[str, Any]
 
 
@@ -49,30 +46,44 @@ class Definition:
     """A workflow whose parts stand in an order in which each comes after those that it needs."""
 
     name: str | None
-    timeout_s: float | None  # of a whole run
+    own: dict[str, Any]  # the settings that it makes for its runs, not for steps
+    max_running: int | None  # of its runs that go on at a time; None: any number
+    exclusive: bool  # a start is turned down while one goes on
+    of_workflow: dict[str, Any]  # settings for all its steps
     stages: list[str]
     parts: list[Part]
+
+    def timeout_s(self, default: Any) -> float | None:
+        """Of a whole run, in seconds, with what holds where it says nothing; None: no limit."""
+        given = self.own.get("run_timeout", default)
+        return None if given is None else job_settings.timeout_of({"params": {"timeout": given}})
 
 
 def read(definition: Any) -> Definition:
     """Read a definition; raises Invalid naming place and cause."""
     if not isinstance(definition, dict):
-        _refuse("", "a workflow must be an object")
+        fields.refuse("", "a workflow must be an object")
     stages = definition.get("stages")
     if not isinstance(stages, list) or not stages:
-        _refuse("/stages", 'must be a list of stages: [{"stageName": …, "actions": […]}]')
+        fields.refuse("/stages", 'must be a list of stages: [{"stageName": …, "actions": […]}]')
     entries = list(_entries(definition, stages))
     if not entries:
-        _refuse("/stages", "no stage has an action")
+        fields.refuse("/stages", "no stage has an action")
     if len(entries) > MAX_STEPS:
-        _refuse("/stages", f"there are {len(entries)} actions; at most {MAX_STEPS} can be")
+        fields.refuse("/stages", f"there are {len(entries)} actions; at most {MAX_STEPS} can be")
     parts = _in_order(_parts(entries))
     _check_order(parts)
+    own = {name: definition[name] for name in job_settings.OF_WORKFLOWS if name in definition}
+    fields.duration(definition, "run_timeout")
+    max_running, exclusive = fields.limits(own)
     return Definition(
-        _text(definition, ("display_name", "name"), ""),
-        _duration(definition, "run_timeout"),
+        fields.text(definition, ("display_name", "name"), ""),
+        own,
+        max_running,
+        exclusive,
+        fields.settings(definition, ""),
         [
-            _text(stage, ("stageName", "name"), f"/stages/{at}") or f"Stage {at + 1}"
+            fields.text(stage, ("stageName", "name"), f"/stages/{at}") or f"Stage {at + 1}"
             for at, stage in enumerate(stages)
         ],
         parts,
@@ -88,29 +99,31 @@ class _Entry:
     stage: int
     written: dict[str, Any]
     disabled: bool
+    of_stage: dict[str, Any]
     under: dict[str, Any]
 
 
 def _entries(definition: dict[str, Any], stages: list[Any]) -> Iterator[_Entry]:
-    of_workflow = _settings(definition, "")
+    of_workflow = fields.settings(definition, "")
     names: set[str] = set()
     for at, stage in enumerate(stages):
         pointer = f"/stages/{at}"
         if not isinstance(stage, dict) or not isinstance(stage.get("actions", []), list):
-            _refuse(pointer, 'must be an object with a list of "actions"')
-        under = {**of_workflow, **_settings(stage, pointer)}
-        off = _flag(stage, "disable", pointer)
+            fields.refuse(pointer, 'must be an object with a list of "actions"')
+        of_stage = fields.settings(stage, pointer)
+        under = {**of_workflow, **of_stage}
+        off = fields.flag(stage, "disable", pointer)
         for nth, written in enumerate(stage.get("actions", [])):
             where = f"{pointer}/actions/{nth}"
             if not isinstance(written, dict):
-                _refuse(where, 'must be an object: {"action_conf": "<id or name of an action>"}')
-            name = _text(written, ("name",), where)
+                fields.refuse(where, 'must be an object: {"action_conf": "<an id or a name>"}')
+            name = fields.text(written, ("name",), where)
             if name in names:
-                _refuse(f"{where}/name", f"a step before it is called {name!r} as well")
+                fields.refuse(f"{where}/name", f"a step before it is called {name!r} as well")
             name = name or _free_name(_conf(written, where)[0], names)
             names.add(name)
-            disabled = off or _flag(written, "disable", where)
-            yield _Entry(where, name, at, written, disabled, under)
+            disabled = off or fields.flag(written, "disable", where)
+            yield _Entry(where, name, at, written, disabled, of_stage, under)
 
 
 def _free_name(conf: str, names: set[str]) -> str:
@@ -121,10 +134,10 @@ def _free_name(conf: str, names: set[str]) -> str:
 def _conf(written: dict[str, Any], where: str) -> tuple[str, bool]:
     given = {key: written[key] for key in ("action_conf", "workflow_conf") if key in written}
     if len(given) != 1:
-        _refuse(where, 'must have "action_conf" or "workflow_conf", one of them')
+        fields.refuse(where, 'must have "action_conf" or "workflow_conf", one of them')
     ((key, conf),) = given.items()
     if not isinstance(conf, str) or not conf:
-        _refuse(f"{where}/{key}", f"must be an id or a name, got {conf!r}")
+        fields.refuse(f"{where}/{key}", f"must be an id or a name, got {conf!r}")
     return conf, key == "workflow_conf"
 
 
@@ -144,10 +157,10 @@ def _part(entry: _Entry, before: list[str], names: set[str]) -> Part:
     conf, is_workflow = _conf(written, where)
     needs = written.get("needs", before)
     if not isinstance(needs, list):
-        _refuse(f"{where}/needs", f"must be a list of steps' names, got {needs!r}")
+        fields.refuse(f"{where}/needs", f"must be a list of steps' names, got {needs!r}")
     for nth, name in enumerate(needs):
         if not isinstance(name, str) or name not in names:
-            _refuse_step(f"{where}/needs/{nth}", name, names)
+            fields.refuse_step(f"{where}/needs/{nth}", name, names)
     return Part(
         pointer=where,
         name=entry.name,
@@ -158,8 +171,9 @@ def _part(entry: _Entry, before: list[str], names: set[str]) -> Part:
         disabled=entry.disabled,
         condition=_condition(written.get("if"), f"{where}/if", names),
         for_each=_for_each(written.get("for_each"), f"{where}/for_each", names),
+        of_stage=entry.of_stage,
         under=entry.under,
-        over=_settings(written, where),
+        over=fields.settings(written, where),
     )
 
 
@@ -168,15 +182,15 @@ def _condition(given: Any, where: str, names: set[str]) -> str | dict[str, list[
         return given
     if not isinstance(given, dict) or not given:
         known = ", ".join(WORDS)
-        _refuse(where, f'must be one of {known}, or {{"<step>": "FAILED"}}, got {given!r}')
+        fields.refuse(where, f'must be one of {known}, or {{"<step>": "FAILED"}}, got {given!r}')
     asked = {}
     for name, wanted in given.items():
         if name not in names:
-            _refuse_step(f"{where}/{_escaped(name)}", name, names)
+            fields.refuse_step(f"{where}/{fields.escaped(name)}", name, names)
         statuses = wanted if isinstance(wanted, list) else [wanted]
         if not statuses or any(status not in STATUSES for status in statuses):
             known = ", ".join(STATUSES)
-            _refuse(f"{where}/{_escaped(name)}", f"must be of {known}, got {wanted!r}")
+            fields.refuse(f"{where}/{fields.escaped(name)}", f"must be of {known}, got {wanted!r}")
         asked[name] = statuses
     return asked
 
@@ -186,7 +200,7 @@ def _for_each(given: Any, where: str, names: set[str]) -> dict[str, Any] | None:
         return None
     if isinstance(given, list):
         if len(given) > MAX_ITEMS:
-            _refuse(where, f"has {len(given)} items; at most {MAX_ITEMS} can be")
+            fields.refuse(where, f"has {len(given)} items; at most {MAX_ITEMS} can be")
         return {"items": given}
     if isinstance(given, str):
         path = given.split(".")
@@ -197,7 +211,7 @@ def _for_each(given: Any, where: str, names: set[str]) -> dict[str, Any] | None:
             name = ".".join(path[1:end])
             if path[0] == "results" and name in names:
                 return {"path": ["results", name, *path[end:]]}
-    return _refuse(
+    return fields.refuse(
         where,
         'must be a list, or where one stands: "event.content…" or "results.<step>…",'
         f" got {given!r}",
@@ -212,7 +226,7 @@ def _in_order(parts: list[Part]) -> list[Part]:
     except CycleError as error:
         # Said from a step to the one that it needs.
         names = error.args[1][::-1]
-        _refuse(f"{by_name[names[0]][1].pointer}/needs", f"a cycle: {' needs '.join(names)}")
+        fields.refuse(f"{by_name[names[0]][1].pointer}/needs", f"a cycle: {' needs '.join(names)}")
     ordered = []
     while sorter.is_active():
         ready = sorted(sorter.get_ready(), key=lambda name: by_name[name][0])
@@ -232,60 +246,7 @@ def _check_order(parts: list[Part]) -> None:
         for key, names in asked.items():
             for name in names:
                 if name not in before[part.name]:
-                    _refuse(
+                    fields.refuse(
                         f"{part.pointer}/{key}",
                         f"{name!r} is not before {part.name!r}: add it to its needs",
                     )
-
-
-def _settings(level: dict[str, Any], where: str) -> dict[str, Any]:
-    params = level.get("params") or {}
-    if not isinstance(params, dict):
-        _refuse(f"{where}/params", "must be an object")
-    given = {**params, **{name: level[name] for name in SETTINGS if name in level}}
-    try:
-        actions.timeout_of({"params": given})
-        actions.priority_of({"params": given})
-        Retry.of({"params": given})
-    except Invalid as error:
-        _refuse(where, str(error).removeprefix(f"{actions.CONFIG_FILE}: "))
-    _flag(given, "stop_on_failure", where)
-    return given
-
-
-def _flag(level: Mapping[str, Any], name: str, where: str) -> bool:
-    value = level.get(name) or False
-    if not isinstance(value, bool):
-        _refuse(f"{where}/{name}", f"must be true or false, got {value!r}")
-    return value
-
-
-def _text(level: dict[str, Any], keys: tuple[str, ...], where: str) -> str | None:
-    for key in keys:
-        value = level.get(key)
-        if value is not None and (not isinstance(value, str) or not value or "\0" in value):
-            _refuse(f"{where}/{key}", f"must be a text, and not empty, got {value!r}")
-        if value is not None:
-            return value
-    return None
-
-
-def _duration(level: dict[str, Any], key: str) -> float | None:
-    value = level.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        _refuse(f"/{key}", f'must be a duration like "1h 10m", got {value!r}')
-    return duration_s(value, f"/{key}:")
-
-
-def _refuse_step(where: str, name: object, names: set[str]) -> NoReturn:
-    _refuse(where, f"there is no step {name!r}; there are {', '.join(sorted(names))}")
-
-
-def _refuse(where: str, why: str) -> NoReturn:
-    raise Invalid(f"{where or '/'}: {why}")
-
-
-def _escaped(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1")

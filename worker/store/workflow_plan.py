@@ -11,6 +11,8 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
+from worker.store.job_settings import above
+
 FAILURES = frozenset({"FAILED", "TIMEOUT", "STOPPED"})
 MAX_ITEMS = 1000  # that one step may be done for
 
@@ -206,12 +208,10 @@ def _unmet(plan: Plan, step: Step, standings: Mapping[str, Standing]) -> str | N
 def settings(config: Mapping[str, Any], under: Mapping[str, Any], over: Mapping[str, Any]) -> dict:
     """An action's `forepaas.json` as it holds in a step: `over`, then its own, then `under`.
 
-    All of it stands in `params` then, `retry` and `priority` too.
+    All of it stands in `params` then, what is set at the file's top too.
     """
-    own = dict(config.get("params") or {})
-    own |= {name: config[name] for name in ("retry", "priority") if config.get(name) is not None}
-    rest = {name: value for name, value in config.items() if name not in {"retry", "priority"}}
-    return {**rest, "params": {**under, **own, **over}}
+    whole = above(under, config)
+    return {**whole, "params": {**whole["params"], **over}}
 
 
 def at_path(value: Any, path: Sequence[str]) -> list[Any]:

@@ -77,7 +77,7 @@ def mend(conn: psycopg.Connection) -> None:
     left = conn.execute(
         """
         SELECT r.execution_id FROM dpe.jobs r
-        WHERE r.plan IS NOT NULL AND r.ended_at IS NULL AND NOT EXISTS (
+        WHERE r.plan IS NOT NULL AND r.ended_at IS NULL AND NOT r.held AND NOT EXISTS (
           SELECT FROM dpe.jobs s
           WHERE s.run_id = r.execution_id AND s.run_id IS NOT NULL AND s.ended_at IS NULL)
         """
@@ -93,7 +93,8 @@ def _lock(conn: psycopg.Connection, execution_id: UUID) -> Run | None:
             """
             SELECT execution_id, name, plan, standings, run_id, key_id, item, started_at
             FROM dpe.jobs
-            WHERE execution_id = %s AND plan IS NOT NULL AND ended_at IS NULL FOR UPDATE
+            WHERE execution_id = %s AND plan IS NOT NULL AND ended_at IS NULL AND NOT held
+            FOR UPDATE
             """,
             [execution_id],
         ).fetchone()

@@ -9,7 +9,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from worker.errors import Conflict, Invalid
-from worker.store import workflow_runs, workflows
+from worker.store import job_settings, run_turns, workflow_runs, workflows
 from worker.store.jobs import Accepted, Start
 from worker.store.publishing import Message
 from worker.store.workflow_definition import read
@@ -29,15 +29,17 @@ def start(conn: psycopg.Connection, start: Start, *, queued: bool = False) -> St
 
     `start.event_type` says what starts it.  The event is given to every step.  `queued`: the caller
     publishes the messages after its commit, else the watch does.  Runs in a transaction of its own,
-    or within the caller's.  Raises Conflict where an action that it needs was deleted meanwhile.
+    or within the caller's.  Raises Conflict where an action that it needs was deleted meanwhile, or
+    where the workflow allows one run at a time and another goes on (unless `start.in_line`).
     """
     with conn.transaction():
         workflow = workflows.get(conn, start.action_id)
         if workflow is None or workflow.id != start.action_id:
             return None
         definition = read(workflow.definition)
+        defaults = job_settings.read_defaults(conn)
         try:
-            plan = workflows.make_plan(conn, definition)
+            plan = workflows.make_plan(conn, definition, workflows.for_steps(defaults))
         except Invalid as error:
             raise _missing(workflow.name, error) from None
         if start.priority is not None:
@@ -45,10 +47,12 @@ def start(conn: psycopg.Connection, start: Start, *, queued: bool = False) -> St
         head = {
             "name": workflow.name,
             "version": workflow.version,
-            "timeout": definition.timeout_s,
+            "timeout": definition.timeout_s(defaults.get("run_timeout")),
             "retry_of": None,
         }
-        return _insert(conn, start, head, plan, queued=queued)
+        if definition.exclusive and not start.in_line:
+            run_turns.check_alone(conn, workflow.id)
+        return _insert(conn, start, head, plan, definition.max_running, queued=queued)
 
 
 def retry(
@@ -80,7 +84,9 @@ def retry(
             workflows.set_priority(renewed, renewed["priority"])
         start = Start(workflow_id, event, "retry", key_id, priority=priority)
         head = {"name": name, "version": version, "timeout": timeout_s, "retry_of": first}
-        return _insert(conn, start, head, renewed, queued=queued)
+        newest = workflows.get(conn, workflow_id)
+        most = None if newest is None else read(newest.definition).max_running
+        return _insert(conn, start, head, renewed, most, queued=queued)
 
 
 def _kept(
@@ -121,20 +127,27 @@ def _insert(
     start: Start,
     head: dict[str, Any],
     plan: dict[str, Any],
+    max_running: int | None,
     *,
     queued: bool,
 ) -> Started:
+    held = max_running is not None and not run_turns.has_place(conn, start.action_id, max_running)
     with conn.cursor(row_factory=class_row(Accepted)) as cursor:
         run = cursor.execute(
             """
             INSERT INTO dpe.jobs (execution_id, action_id, version, name, status, attempt, event,
               event_type, key_id, timeout_s, priority, published_at, started_at, deadline, plan,
-              standings, retry_of)
-            VALUES (%(id)s, %(workflow)s, %(version)s, %(name)s, 'PROCESSING', 1, %(event)s,
-              %(type)s, %(key)s, %(timeout)s, coalesce(%(priority)s, 1), now(), now(),
-              now() + %(timeout)s * interval '1 second', %(plan)s, '{}', %(retry_of)s)
+              standings, retry_of, max_running, held)
+            SELECT %(id)s, %(workflow)s, %(version)s, %(name)s,
+              CASE WHEN held THEN 'SUBMITTED' ELSE 'PROCESSING' END,
+              CASE WHEN held THEN 0 ELSE 1 END, %(event)s,
+              %(type)s, %(key)s, %(timeout)s, coalesce(%(priority)s, 1), begins, begins,
+              begins + %(timeout)s * interval '1 second', %(plan)s, '{}', %(retry_of)s,
+              %(most)s, held
+            FROM (VALUES (%(held)s::boolean)) AS h (held),
+                 LATERAL (SELECT CASE WHEN NOT held THEN now() END AS begins) AS b
             RETURNING execution_id, action_id, name, version, status, submitted_at, published_at,
-                      priority
+                      priority, held
             """,
             {
                 "id": start.execution_id,
@@ -144,10 +157,14 @@ def _insert(
                 "key": start.key_id,
                 "priority": start.priority,
                 "plan": orjson.dumps(plan).decode(),
+                "most": max_running,
+                "held": held,
                 **head,
             },
         ).fetchone()
     assert run is not None  # noqa: S101 -- inserted above
+    if held:
+        return Started(run, [])  # the watch lets it in
     return Started(run, workflow_runs.advance(conn, [run.execution_id], queued=queued))
 
 

@@ -12,7 +12,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from worker.errors import Invalid
-from worker.store import actions
+from worker.store import actions, job_settings
 from worker.store.workflow_definition import Definition, Part, read
 from worker.store.workflow_plan import Step, settings
 
@@ -104,6 +104,12 @@ def make_plan(
     return {"stages": definition.stages, "steps": steps}
 
 
+def for_steps(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the installation's defaults those that count for steps, below all other settings."""
+    names = ("timeout", "retry", "priority", "max_memory", "run_timeout")
+    return {name: defaults[name] for name in names if name in defaults}
+
+
 def renew_plan(conn: psycopg.Connection, plan: Mapping[str, Any]) -> dict[str, Any]:
     """The same steps, with every action at its newest version by now.  Raises Invalid."""
 
@@ -161,8 +167,8 @@ def _pinned(
         "version": action.version,
         "title": action.name,
         "stop_on_failure": bool(config["params"].get("stop_on_failure")),
-        "timeout_s": actions.timeout_of(config),
-        "priority": actions.priority_of(config),
+        "timeout_s": job_settings.timeout_of(config),
+        "priority": job_settings.priority_of(config),
     }
 
 
@@ -179,8 +185,8 @@ def _pinned_workflow(
         "version": workflow.version,
         "title": workflow.name,
         "stop_on_failure": bool(params.get("stop_on_failure")),
-        "timeout_s": inner.timeout_s,
-        "priority": actions.priority_of({"params": params}),
+        "timeout_s": inner.timeout_s(params.get("run_timeout")),
+        "priority": job_settings.priority_of({"params": params}),
         "plan": make_plan(conn, inner, inherited),
     }
 
