@@ -50,6 +50,7 @@ def carry_out(
     """
     if not environments.python(requirements).exists():
         _build(this, job, requirements, log)
+    environments.note_use(requirements)
     log.flush_live()
     part, _ = log.last_part()
     process = _start(this, requirements)

@@ -7,6 +7,7 @@ own of that name.  The engine's requirements bound what can be asked for: pandas
 old for the engine is refused in words.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import importlib.metadata
@@ -45,6 +46,12 @@ def python(requirements: tuple[str, ...]) -> Path:
     key = json.dumps([requirements, sys.version, _bounds(), _behind()])
     digest = hashlib.sha256(key.encode()).hexdigest()[:24]
     return current_settings().home / "environments" / digest / "bin" / "python"
+
+
+def note_use(requirements: tuple[str, ...]) -> None:
+    """Say that a job uses the environment now, so that it is not removed as unused."""
+    target = python(requirements).parent.parent
+    (target.parent / f"{target.name}.lock").touch()
 
 
 def command(requirements: tuple[str, ...], module: str) -> tuple[list[str], dict[str, str]]:
@@ -104,10 +111,31 @@ def _uv(*words: str) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what builds that were killed have left."""
+    """Remove what builds that were killed have left, and environments that no job has used."""
     for draft in folder.glob("draft-*"):
-        if time.time() - draft.stat().st_mtime > STALE_S:
+        if _age_s(draft) > STALE_S:
             shutil.rmtree(draft, ignore_errors=True)
+    for lock in folder.glob("*.lock"):
+        if _age_s(lock) > current_settings().keep_environments_s:
+            _remove(lock)
+
+
+def _remove(lock: Path) -> None:
+    """Remove an environment, unless it is being made; its lock stays, others may wait for it."""
+    with lock.open() as held, contextlib.suppress(BlockingIOError):
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Out of the way at once: who looks for it meanwhile makes it anew.
+        gone = lock.with_name(f"draft-{uuid4().hex}")
+        with contextlib.suppress(FileNotFoundError):
+            lock.with_suffix("").rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 @cache

@@ -51,6 +51,7 @@ class Settings:
     heartbeat_timeout_s: float  # DPE_HEARTBEAT_TIMEOUT_S: silent for longer: the worker is lost
     shutdown_grace_s: float  # DPE_SHUTDOWN_GRACE_S: what running jobs get when a worker ends
     keep_jobs_s: float  # DPE_KEEP_JOBS_S: ended jobs are deleted after this long
+    keep_environments_s: float  # DPE_KEEP_ENVIRONMENTS_S: unused for longer, they are removed
     max_jobs_per_child: int  # DPE_MAX_JOBS_PER_CHILD: then the child is replaced (memory)
     max_child_bytes: int  # DPE_MAX_CHILD_BYTES: resident memory at which a child is replaced
 
@@ -91,6 +92,7 @@ class Settings:
             heartbeat_timeout_s=read.seconds("DPE_HEARTBEAT_TIMEOUT_S", 8.0),
             shutdown_grace_s=read.seconds("DPE_SHUTDOWN_GRACE_S", 5.0),
             keep_jobs_s=read.seconds("DPE_KEEP_JOBS_S", 30 * 86400.0),
+            keep_environments_s=read.seconds("DPE_KEEP_ENVIRONMENTS_S", 30 * 86400.0),
             max_jobs_per_child=read.count("DPE_MAX_JOBS_PER_CHILD", 50_000),
             max_child_bytes=read.count("DPE_MAX_CHILD_BYTES", 1_000_000_000),
         )

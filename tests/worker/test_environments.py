@@ -1,7 +1,9 @@
 """Actions with packages of their own: two pandas side by side; stopped, killed, refused as any."""
 
+import fcntl
 import os
 import signal
+import time
 from pathlib import Path
 
 import psutil
@@ -10,6 +12,7 @@ import pytest
 from tests.stack import Engine, Worker, until
 from worker import broker
 from worker.errors import Invalid
+from worker.settings import current_settings
 from worker.store import actions, jobs, workflow_starts, workflows
 
 WHICH = """
@@ -214,3 +217,23 @@ def test_a_job_whose_packages_are_still_built_is_stopped_or_run_again(
 def test_what_is_no_requirement_is_refused_at_the_push(engine: Engine, python: object) -> None:
     with pytest.raises(Invalid, match=r"dependencies\.python"):
         engine.push(WHICH, config={"dependencies": {"python": python}})
+
+
+@pytest.mark.slow
+def test_what_no_job_has_used_for_long_is_removed(engine: Engine) -> None:
+    folder = current_settings().home / "environments"
+    long_ago = time.time() - 3600
+    for name in ("unused", "in-the-making", "used"):
+        (folder / name).mkdir(parents=True)
+        lock = folder / f"{name}.lock"
+        lock.touch()
+        if name != "used":
+            os.utime(lock, (long_ago, long_ago))
+    with (folder / "in-the-making.lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        engine.worker(1, DPE_KEEP_ENVIRONMENTS_S="600")
+        old = engine.push(WHICH, config={"dependencies": {"python": ["pandas<3", "pip>1"]}})
+        assert engine.ended(engine.start(old), 120).status == "SUCCESS"
+    left = {path.name for path in folder.iterdir() if path.is_dir() and path.name != "cache"}
+    assert {"in-the-making", "used"} < left
+    assert "unused" not in left
