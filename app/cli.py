@@ -161,26 +161,43 @@ def flower() -> None:
 
 
 @dpe.command()
+@click.option(
+    "--admin",
+    metavar="URL",
+    help="A superuser's address (DPE_ADMIN_URL): first make the logins and databases that lack.",
+)
 @json_option
-def migrate(as_json: bool) -> None:
+def migrate(admin: str | None, as_json: bool) -> None:
     """Bring the database's tables up to date.
 
     `dpe up` does it by itself; elsewhere run it before a new version's api and worker.
 
     \b
-    Example:
+    Examples:
       DPE_DATABASE_URL=postgresql://… dpe migrate
+      DPE_DATABASE_URL=… DPE_DATASETS_URL=… dpe migrate --admin postgresql://postgres@…
     """
     from app.client import client_settings
+    from worker.store import logins
     from worker.store.database import connect
     from worker.store.migrate import migrate as bring_up_to_date
 
-    with connect(client_settings().database(), "dpe-migrate") as conn:
+    settings = client_settings()
+    made: list[str] = []
+    admin = admin or settings.admin_url
+    if admin is not None:
+        wanted = [logins.Login.of("DPE_DATABASE_URL", settings.database())]
+        if settings.datasets_url is not None:
+            wanted.append(logins.Login.of("DPE_DATASETS_URL", settings.datasets_url))
+        with connect(admin, "dpe-migrate") as conn:
+            made = logins.make(conn, wanted)
+    with connect(settings.database(), "dpe-migrate") as conn:
         applied = bring_up_to_date(conn)
     if as_json:
-        terminal.print_json({"applied": applied})
-    else:
-        click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
+        terminal.print_json({"made": made, "applied": applied})
+        return
+    said = [f"made {name}" for name in made] + [f"applied {name}" for name in applied]
+    click.echo("\n".join(said) or "nothing to apply")
 
 
 @dpe.command()

@@ -1,13 +1,17 @@
 """The whole configuration out and in, as one archive."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 
+import psycopg
 from flask import Blueprint, Response, request
 
 from app import archive, query
 from app.answers import json_answer
 from app.auth import needs, session
+from app.dataset_connections import connection, url_elsewhere
 from app.resources import resources
+from app.tables import described
 from worker.errors import Invalid
 from worker.store import configuration
 
@@ -20,8 +24,9 @@ MAX_ARCHIVE_BYTES = 50_000_000
 @needs("dpe:configuration:read")
 def export() -> Response:
     """Actions, workflows, tables and triggers as a tgz; no secrets."""
+    tables = described()
     with resources().pool.connection() as conn:
-        packed = archive.pack(configuration.export(conn))
+        packed = archive.pack(configuration.export(conn, tables))
     headers = {"Content-Disposition": 'attachment; filename="configuration.tgz"'}
     return Response(packed, headers=headers, mimetype="application/gzip")
 
@@ -41,8 +46,13 @@ def import_() -> Response:
         changes = configuration.bring_in(
             conn,
             files,
+            _elsewhere,
             dry_run=dry_run,
             allow_data_loss=query.flag("allow_data_loss"),
             key_id=session().key_id,
         )
     return json_answer({"dry_run": dry_run, "changes": [asdict(change) for change in changes]})
+
+
+def _elsewhere(dataset: str) -> AbstractContextManager[psycopg.Connection | None]:
+    return nullcontext() if url_elsewhere(dataset) is None else connection(dataset)

@@ -11,14 +11,26 @@ from worker.store import ledger
 
 
 def url_elsewhere(dataset: object) -> str | None:
-    """The address of the dataset's own server; None: it is in the database of the engine."""
-    return resources().settings.dataset_urls.get(str(dataset).lower())
+    """Where the dataset is, if not in the engine's database."""
+    return resources().settings.dataset_url(str(dataset))
 
 
 @contextmanager
 def connection(dataset: object) -> Iterator[psycopg.Connection]:
     """A connection in autocommit; `dataset` is the name as it was sent, whatever it is."""
-    url = url_elsewhere(dataset)
+    with _at(url_elsewhere(dataset)) as conn:
+        yield conn
+
+
+@contextmanager
+def main_connection() -> Iterator[psycopg.Connection]:
+    """A connection to where datasets are that have no server of their own."""
+    with _at(resources().settings.datasets_url) as conn:
+        yield conn
+
+
+@contextmanager
+def _at(url: str | None) -> Iterator[psycopg.Connection]:
     if url is None:
         with resources().pool.connection() as conn:
             yield conn

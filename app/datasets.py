@@ -7,7 +7,7 @@ from flask import Blueprint, Response
 from app import body
 from app.answers import json_answer
 from app.auth import needs
-from app.dataset_connections import shown
+from app.dataset_connections import main_connection, shown
 from app.resources import resources
 from worker.store import datasets
 
@@ -18,8 +18,7 @@ routes = Blueprint("datasets", __name__)
 @needs("dwh:dataset:read")
 def list_datasets() -> Response:
     """All that are there, or have something set."""
-    with resources().pool.connection() as conn:
-        return json_answer(_with_urls(datasets.list_datasets(conn)))
+    return json_answer(_all())
 
 
 @routes.put("/dwh/v4/datasets/<dataset>")
@@ -29,8 +28,14 @@ def set_dialect(dataset: str) -> Response:
     dialect = body.string(body.json_object(), "dialect")
     with resources().pool.connection() as conn:
         datasets.set_dialect(conn, dataset, dialect)
-        found = _with_urls(datasets.list_datasets(conn))
-    return json_answer(next(one for one in found if one["name"] == dataset))
+    return json_answer(next(one for one in _all() if one["name"] == dataset))
+
+
+def _all() -> list[dict[str, Any]]:
+    with main_connection() as there:
+        tables = datasets.tables_of(there)
+    with resources().pool.connection() as conn:
+        return _with_urls(datasets.list_datasets(conn, tables))
 
 
 def _with_urls(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

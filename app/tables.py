@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 from app import body, query
 from app.answers import json_answer
 from app.auth import needs
-from app.dataset_connections import connection
+from app.dataset_connections import connection, main_connection
 from app.resources import resources
 from worker.errors import NotFound
 from worker.store import tables
@@ -49,14 +49,20 @@ def list_tables() -> Response:
     """The descriptions of all tables that were built; `?dataset=` narrows, `?all=` adds others."""
     dataset = request.args.get("dataset")
     others = query.flag("all")
-    with resources().pool.connection() as conn:
-        found = tables.list_tables(conn, others=others)
-    for name in resources().settings.dataset_urls:
-        if dataset in {None, name}:
-            with connection(name) as conn:
-                there = tables.list_tables(conn, others=others)
-            found += [table for table in there if table["dataset"].lower() == name]
+    found = described(others=others)
     return json_answer([table for table in found if dataset in {None, table["dataset"]}])
+
+
+def described(*, others: bool = False) -> list[dict[str, Any]]:
+    """The tables of all datasets, wherever they are."""
+    apart = resources().settings.dataset_urls
+    with main_connection() as conn:
+        found = tables.list_tables(conn, others=others)
+    for name in apart:
+        with connection(name) as conn:
+            there = tables.list_tables(conn, others=others)
+        found += [table for table in there if table["dataset"].lower() == name]
+    return found
 
 
 @routes.get("/dwh/v4/tables/<dataset>/<name>")

@@ -13,7 +13,7 @@ from app.cli import dpe
 from tests.compose import OURS, ROOT, SERVICES, TEXT
 
 SETTINGS = set(re.findall(r'"(DPE_\w+)"', (ROOT / "worker" / "settings.py").read_text()))
-PASSWORDS = {"POSTGRES_PASSWORD", "BROKER_PASSWORD", "FLOWER_PASSWORD"}
+PASSWORDS = {f"{name}_PASSWORD" for name in ("POSTGRES", "ENGINE", "DATASETS", "BROKER", "FLOWER")}
 
 
 def test_the_file_fits_the_compose_specification() -> None:
@@ -77,16 +77,16 @@ def test_a_role_is_given_the_addresses_that_it_needs_and_no_others() -> None:
     given = {
         name: {key for key in SERVICES[name]["environment"] if key in ADDRESSES} for name in OURS
     }
-    both = set(ADDRESSES)
+    both = {"DPE_DATABASE_URL", "DPE_BROKER_URL"}
     assert given == {
-        "migrate": {"DPE_DATABASE_URL"},
-        "api": both,
-        "worker": both,
+        "migrate": {"DPE_ADMIN_URL", "DPE_DATABASE_URL", "DPE_DATASETS_URL"},
+        "api": {*both, "DPE_DATASETS_URL"},
+        "worker": {*both, "DPE_DATASETS_URL"},
         "flower": both,
     }
 
 
-ADDRESSES = ("DPE_DATABASE_URL", "DPE_BROKER_URL")
+ADDRESSES = ("DPE_ADMIN_URL", "DPE_DATABASE_URL", "DPE_DATASETS_URL", "DPE_BROKER_URL")
 
 
 def test_a_worker_can_be_scaled_and_has_time_to_end() -> None:

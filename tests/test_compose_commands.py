@@ -29,6 +29,8 @@ from tests.stack import until
 
 SECRETS = {
     "POSTGRES_PASSWORD": "1a" * 16,
+    "ENGINE_PASSWORD": "4d" * 16,
+    "DATASETS_PASSWORD": "5e" * 16,
     "BROKER_PASSWORD": "2b" * 16,
     "FLOWER_PASSWORD": "3c" * 16,
     "DPE_WORKERS": "2",
@@ -74,7 +76,7 @@ def _answers(client: Redis) -> bool:
 class Containers:
     """The roles as compose starts them, without the containers."""
 
-    database_url: str
+    server_url: str  # of Postgres, as its administrator
     broker_port: int
     home: Path
     ports: dict[str, int] = field(default_factory=lambda: {r: free_port() for r in ROLES})
@@ -82,8 +84,10 @@ class Containers:
 
     def environ(self, service: str) -> dict[str, str]:
         given = environment(service, SECRETS)
-        if "DPE_DATABASE_URL" in given:
-            given["DPE_DATABASE_URL"] = self.database_url
+        for name in given.keys() & {"DPE_DATABASE_URL", "DPE_DATASETS_URL"}:
+            given[name] = self._here(given[name])
+        if "DPE_ADMIN_URL" in given:
+            given["DPE_ADMIN_URL"] = self.server_url
         if "DPE_BROKER_URL" in given:
             reached = f"127.0.0.1:{self.broker_port}"
             given["DPE_BROKER_URL"] = given["DPE_BROKER_URL"].replace("broker:6379", reached)
@@ -96,6 +100,13 @@ class Containers:
             "DPE_FLOWER_HOST": "127.0.0.1",
             "DPE_FLOWER_PORT": str(self.ports["flower"]),
         }  # fmt: skip
+
+    def _here(self, url: str) -> str:
+        """The address on the tests' server, whose administrator is called as the engine is."""
+        asked = urlsplit(url)
+        login = f"compose_{asked.username}:{asked.password}"
+        name = f"compose_{asked.path.lstrip('/')}"
+        return f"postgresql://{login}@/{name}?{urlsplit(self.server_url).query}"
 
     def start(self, service: str) -> None:
         command = [DPE, *SERVICES[service]["command"]]
@@ -130,15 +141,14 @@ def containers(
     postgres: Postgres, broker: Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Containers]:
     """All of them, on a database that nothing has touched."""
-    name = "compose"
-    with psycopg.connect(postgres.url, autocommit=True) as conn:
-        conn.execute(f"CREATE DATABASE {name}".encode())
-    url = urlsplit(postgres.url)._replace(path=f"/{name}").geturl()
     port = broker.get_connection_kwargs()["port"]
-    made = Containers(url, port, tmp_path_factory.mktemp("home"))
+    made = Containers(postgres.url, port, tmp_path_factory.mktemp("home"))
     with ExitStack() as ends:
-        assert "dpe migrate" in made.run("api", "api").err  # compose starts it after that only
-        assert made.run("migrate", *SERVICES["migrate"]["command"]).code == 0
+        migrated = made.run("migrate", *SERVICES["migrate"]["command"])
+        assert migrated.code == 0, migrated
+        assert "made login compose_datasets" in migrated.out
+        again = made.run("migrate", *SERVICES["migrate"]["command"])
+        assert (again.code, again.out) == (0, "nothing to apply\n")
         for role in ROLES:
             made.start(role)
             ends.callback(lambda role=role: role in made.processes and made.stop(role))
@@ -178,6 +188,13 @@ def test_one_start_through_all_of_them(containers: Containers) -> None:
     rows = json.dumps([{"order_id": 1, "customer": "Mei", "remark": "the first"}])
     job = client("start", "action", action["id"], "--data", rows, "--wait", "--json").data
     assert job["status"] == "SUCCESS"
+    # The rows are in the datasets' database, which the engine's login can't open.
+    address = containers.environ("worker")
+    with psycopg.connect(address["DPE_DATASETS_URL"]) as conn:
+        assert conn.execute("SELECT count(*) FROM data_prim.event_archive").fetchone() == (1,)
+    crossed = address["DPE_DATABASE_URL"].replace("/compose_dpe?", "/compose_datasets?")
+    with pytest.raises(psycopg.OperationalError, match="permission denied"):
+        psycopg.connect(crossed)
 
 
 def test_flower_lets_nobody_in_without_its_password(containers: Containers) -> None:

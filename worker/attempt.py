@@ -147,7 +147,7 @@ def _result(
     before = other_servers.committed_before(record, job)
     if before is None:
         result = encoded(call(action, job, given), log)
-        other_servers.commit(record, job, result)
+        other_servers.commit(record, job, result, buckets.owed(job))
         return result
     log.add(NOTICE, "dpe", f"attempt {before.attempt} had committed its rows: the job ends with it")
     job.stats[:] = before.stats

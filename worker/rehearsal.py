@@ -112,11 +112,10 @@ def _run(job: claims.Claim, folder: Path, log: JobLog) -> dict[str, Any]:
 
 
 def _files(job: claims.Claim) -> list[dict[str, str]]:
-    rows = job.conn.execute(
-        "SELECT target, source IS NULL FROM dpe.file_moves WHERE execution_id = %s ORDER BY id",
-        [job.execution_id],
-    ).fetchall()
-    return [{"file": target, "what": "deleted" if gone else "written"} for target, gone in rows]
+    return [
+        {"file": target, "what": "deleted" if source is None else "written"}
+        for target, source in buckets.owed(job)
+    ]
 
 
 def main() -> None:

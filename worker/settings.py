@@ -20,6 +20,7 @@ class Settings:
 
     home: Path  # DPE_HOME: data, logs and state of the embedded stack
     database_url: str | None  # DPE_DATABASE_URL: postgresql://…; None: the embedded server's
+    admin_url: str | None = field(repr=False)  # DPE_ADMIN_URL: a superuser's; `dpe migrate` alone
     broker_url: str | None  # DPE_BROKER_URL: redis://…; None: the embedded server's
     url: str  # DPE_URL: where clients find the API
     host: str  # DPE_HOST, DPE_PORT: where the API listens
@@ -36,6 +37,7 @@ class Settings:
     dataset_urls: dict[str, str] = field(
         repr=False
     )  # DPE_DATASET_<NAME>_URL, by name in lower case
+    datasets_url: str | None = field(repr=False)  # DPE_DATASETS_URL: of all that have none
     data_store: str | None  # DPE_DATA_STORE: a folder or an address; None: a folder under home
     data_store_options: dict[str, Any]  # DPE_DATA_STORE_OPTIONS: what fsspec is given with it
     secrets_key: str | None  # DPE_SECRETS_KEY: what secrets are encrypted with
@@ -63,6 +65,7 @@ class Settings:
         settings = cls(
             home=Path(read.text("DPE_HOME", ".dpe")).expanduser().absolute(),
             database_url=read.url("DPE_DATABASE_URL", ("postgresql://", "postgres://")),
+            admin_url=read.url("DPE_ADMIN_URL", ("postgresql://", "postgres://")),
             broker_url=read.url("DPE_BROKER_URL", ("redis://", "rediss://", "redis+socket://")),
             url=read.text("DPE_URL", f"http://{_reachable(host)}:{port}").rstrip("/"),
             host=host,
@@ -77,6 +80,7 @@ class Settings:
             secretkey=read.optional("DPE_SECRETKEY"),
             default_dataset=read.text("DPE_DEFAULT_DATASET", "data_prim"),
             dataset_urls=read.dataset_urls(),
+            datasets_url=read.url("DPE_DATASETS_URL", ("postgresql://", "postgres://")),
             data_store=read.optional("DPE_DATA_STORE"),
             data_store_options=read.json_object("DPE_DATA_STORE_OPTIONS"),
             secrets_key=read.optional("DPE_SECRETS_KEY"),
@@ -106,6 +110,10 @@ class Settings:
     def database(self) -> str:
         """The database's address, for processes that can't do without one."""
         return self._required(self.database_url, "DPE_DATABASE_URL")
+
+    def dataset_url(self, dataset: str) -> str | None:
+        """Where a dataset is, if not in the engine's database."""
+        return self.dataset_urls.get(dataset.lower(), self.datasets_url)
 
     def broker(self) -> str:
         """The broker's address, for processes that can't do without one."""

@@ -47,7 +47,7 @@ def test_ps_lists_the_roles_and_the_workers_children(shell: Shell) -> None:
 
 
 def test_migrate_has_nothing_left_to_do(shell: Shell) -> None:
-    assert shell.ok("migrate", "--json").data == {"applied": []}
+    assert shell.ok("migrate", "--json").data == {"made": [], "applied": []}
 
 
 @pytest.mark.slow

@@ -13,8 +13,14 @@ from worker.data_store import DataStore
 from worker.errors import DatasetError
 from worker.lakehouse import buckets, connect
 from worker.lakehouse.buckets import Bucket
-from worker.store import claims
+from worker.store import claims, file_moves
 from worker.store.claims import Claim
+
+
+def end(job: Claim) -> None:
+    """As the job's end does: what is owed for its files, and the commit."""
+    file_moves.note(job.conn, job.execution_id, buckets.owed(job))
+    job.conn.commit()
 
 
 @pytest.fixture(params=["folder", "objects"])
@@ -37,7 +43,7 @@ def files(job: Claim, store: DataStore) -> Bucket:
 
 def commit(job: Claim, conn: psycopg.Connection) -> None:
     """What a process does at the end of a job."""
-    job.conn.commit()
+    end(job)
     buckets.land(conn, job)
 
 
@@ -143,7 +149,7 @@ def test_what_a_dead_process_left_is_moved_once(
     files: Bucket, store: DataStore, job: Claim, conn: psycopg.Connection
 ) -> None:
     files.put("a", b"first")
-    job.conn.commit()  # and here the process ends
+    end(job)  # and here the process ends
     assert data_store.land_left(conn) == 0  # its own time is not over yet
     overdue(conn)
     assert data_store.sweep(conn) == 0  # it waits to be moved
@@ -156,7 +162,7 @@ def test_a_move_that_was_done_and_not_noted_is_not_done_again(
     files: Bucket, store: DataStore, job: Claim, conn: psycopg.Connection
 ) -> None:
     files.put("a", b"first")
-    job.conn.commit()
+    end(job)
     with conn.transaction(force_rollback=True):  # moved, and then the process ends
         buckets.land(conn, job)
     store.fs.pipe_file(store.path("reports/a"), b"newer, of somebody else")
@@ -170,7 +176,7 @@ def test_an_older_file_never_comes_after_a_newer_one(
 ) -> None:
     files.put("a", b"older")
     files.delete("b")
-    job.conn.commit()  # left behind
+    end(job)  # left behind
     second = again(job)
     files.put("a", b"newer")
     commit(second, conn)

@@ -16,7 +16,7 @@ import psycopg
 from worker.data_store import STAGE, data_store
 from worker.data_store import land as land_moves
 from worker.errors import DatasetError
-from worker.lakehouse.transaction import running_job, turn
+from worker.lakehouse.transaction import running_job
 from worker.store import file_moves
 from worker.store.claims import Claim
 
@@ -38,6 +38,7 @@ class _Written:
 
     job: Claim
     files: dict[str, str | None] = field(default_factory=dict)
+    moves: list[file_moves.Owed] = field(default_factory=list)  # in the order of the calls
     count: int = 0
 
 
@@ -113,9 +114,9 @@ class Bucket:
         if self._place(filename) is None:
             return False
         name = self._name(filename)
-        with turn:
-            own = _own()
-            file_moves.note(own.job.conn, own.job.execution_id, name, None)
+        own = _own()
+        with _guard:
+            own.moves.append((name, None))
             own.files[name] = None
         return True
 
@@ -145,8 +146,8 @@ class Bucket:
         store.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         write(store.fs, path)
         store.keep(waiting)
-        with turn:
-            file_moves.note(own.job.conn, own.job.execution_id, name, waiting)
+        with _guard:
+            own.moves.append((name, waiting))
             own.files[name] = waiting
         return _stat(filename, store.fs.info(path))
 
@@ -186,6 +187,11 @@ def bucket_at(path: str) -> Bucket:
     return Bucket(bucket)
 
 
+def owed(job: Claim) -> list[file_moves.Owed]:
+    """What is to become of the files that the job has written, once it is committed."""
+    return list(_written.moves) if _written is not None and _written.job is job else []
+
+
 def land(conn: psycopg.Connection, job: Claim) -> None:
     """Bring the files of a job that has just been committed to their names; never raises.
 
@@ -200,11 +206,19 @@ def land(conn: psycopg.Connection, job: Claim) -> None:
     except psycopg.Error:
         return  # the notes stand; the watch finds them
     if whole:
-        discard(job)
+        _remove(job)
 
 
 def discard(job: Claim) -> None:
-    """Remove what an attempt has written and that was rolled back for certain, or has landed."""
+    """Remove what an attempt has written and that was rolled back for certain, or has landed.
+
+    Where its rows are elsewhere, and its end is not here, the next attempt brings the files in.
+    """
+    if not job.committed_elsewhere:
+        _remove(job)
+
+
+def _remove(job: Claim) -> None:
     if _of(job):
         with contextlib.suppress(Exception):  # the watch sweeps
             data_store().discard(job.execution_id, job.attempt)

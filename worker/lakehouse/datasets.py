@@ -5,7 +5,7 @@ import time
 import psycopg
 
 from worker.errors import DatasetError
-from worker.lakehouse.other_servers import datasets_elsewhere
+from worker.lakehouse.other_servers import datasets_elsewhere, main_connection
 from worker.lakehouse.transaction import running_job, turn
 from worker.settings import current_settings
 from worker.store import datasets as store
@@ -31,7 +31,7 @@ def dataset_at(path: str) -> str:
     found = _resolve(name, _known)
     if found is None:
         with turn:
-            _known[:] = sorted({*datasets(running_job().conn), *datasets_elsewhere()})
+            _known[:] = sorted({*datasets(main_connection()), *datasets_elsewhere()})
         found = _resolve(name, _known)
     if found is None:
         raise DatasetError(
@@ -46,7 +46,7 @@ def known_datasets() -> tuple[str, ...]:
     """Names of the datasets, as far as they have been looked at."""
     if not _known:
         with turn:
-            _known[:] = sorted({*datasets(running_job().conn), *datasets_elsewhere()})
+            _known[:] = sorted({*datasets(main_connection()), *datasets_elsewhere()})
     return tuple(_known)
 
 

@@ -1,18 +1,22 @@
-"""Datasets on servers of their own (`DPE_DATASET_<NAME>_URL`), with exactly-once there as here.
+"""Datasets elsewhere (`DPE_DATASET_<NAME>_URL`, `DPE_DATASETS_URL`), exactly once there as here.
 
 A job writes to one server.  Where that is another one, its rows are committed there first, with a
 row in the ledger, while the job's own row is locked here; then the job ends.  The attempt after one
 that was lost in between finds the ledger's row and ends the job with the result that is kept there.
 """
 
+from collections.abc import Sequence
+
 import psycopg
 
 from worker.errors import ClaimLost, DatasetError
 from worker.lakehouse.transaction import running_job, turn
 from worker.settings import current_settings
+from worker.store import file_moves
 from worker.store import ledger as store
 from worker.store.claims import Claim
 
+MAIN = "*"  # stands for all datasets without an address of their own
 UNDECIDED_PAUSE_S = 2.0  # until the attempt that looks again
 
 # This process' connections to other servers, by address; kept from job to job.
@@ -25,13 +29,24 @@ class Undecided(DatasetError):
 
 def connection(dataset: str) -> psycopg.Connection:
     """The connection on which the running job works in a dataset; raises DatasetError."""
-    job, url = running_job(), current_settings().dataset_urls.get(dataset.lower())
+    job, url = running_job(), current_settings().dataset_url(dataset)
     if url is None:
         return job.conn
     with turn:
         if dataset not in job.elsewhere:
             job.elsewhere[dataset] = _begun(job, dataset, url)
         return job.elsewhere[dataset]
+
+
+def main_connection() -> psycopg.Connection:
+    """The connection to where datasets are that have no server of their own."""
+    job, url = running_job(), current_settings().datasets_url
+    if url is None:
+        return job.conn
+    with turn:
+        if MAIN not in job.elsewhere:
+            job.elsewhere[MAIN] = _begun(job, MAIN, url)
+        return job.elsewhere[MAIN]
 
 
 def datasets_elsewhere() -> list[str]:
@@ -44,26 +59,34 @@ def committed_before(record: psycopg.Connection, job: Claim) -> store.Entry | No
 
     Raises Undecided where the server does not answer.
     """
-    dataset = store.noted(record, job.execution_id) if job.attempt > 1 else None
-    if dataset is None:
+    noted = store.noted(record, job.execution_id) if job.attempt > 1 else None
+    if noted is None:
         return None
+    dataset, moves = noted
     try:
-        found = store.entry(connection(dataset), job.execution_id)
+        conn = main_connection() if dataset == MAIN else connection(dataset)
+        found = store.entry(conn, job.execution_id)
     except (DatasetError, psycopg.Error) as error:
         raise Undecided(f"what attempt {job.attempt - 1} did is not known: {error}") from error
     if found is not None:
         store.forget(job.conn, job.execution_id)
+        file_moves.note(job.conn, job.execution_id, moves)
     return found
 
 
-def commit(record: psycopg.Connection, job: Claim, result: bytes | None) -> None:
+def commit(
+    record: psycopg.Connection, job: Claim, result: bytes | None, moves: Sequence[file_moves.Owed]
+) -> None:
     """Commit what the job wrote on another server, if it did, and keep the claim until its end.
 
+    `moves` are owed for the files that it wrote; they are noted in the transaction of its end.
     Raises DatasetError where it wrote to more than one server, ClaimLost, and Undecided.
     """
     wrote = [dataset for dataset, conn in job.elsewhere.items() if store.has_written(conn)]
     if not wrote:
+        file_moves.note(job.conn, job.execution_id, moves)
         return
+    wrote.sort(reverse=True)  # a dataset's name rather than what stands for all
     servers = {id(job.elsewhere[dataset]) for dataset in wrote}
     if len(servers) > 1 or store.has_written(job.conn):
         raise DatasetError(
@@ -73,7 +96,7 @@ def commit(record: psycopg.Connection, job: Claim, result: bytes | None) -> None
         )
     conn = job.elsewhere[wrote[0]]
     text = None if result is None else result.decode()
-    store.note(record, job.execution_id, wrote[0])
+    store.note(record, job.execution_id, wrote[0], moves)
     store.enter(conn, job.execution_id, job.attempt, text, job.stats)
     if not store.hold_claim(job.conn, job.execution_id, job.attempt):
         job.conn.rollback()
@@ -81,8 +104,10 @@ def commit(record: psycopg.Connection, job: Claim, result: bytes | None) -> None
     try:
         conn.commit()
     except psycopg.OperationalError as error:
+        job.committed_elsewhere = True  # as far as anybody knows
         raise Undecided(f"the commit in {wrote[0]} was not answered: {error}") from error
     job.committed_elsewhere = True
+    file_moves.note(job.conn, job.execution_id, moves)
 
 
 def lost_server(job: Claim) -> bool:
@@ -114,6 +139,11 @@ def _begun(job: Claim, dataset: str, url: str) -> psycopg.Connection:
         job.met_outage = True  # tried again later
         raise DatasetError(
             f"dataset {dataset}: its server does not answer: {type(error).__name__}",
-            f"look at DPE_DATASET_{dataset.upper()}_URL, and whether the server is up",
+            f"look at {_variable(dataset)}, and whether the server is up",
         ) from error
     return conn
+
+
+def _variable(dataset: str) -> str:
+    own = dataset.lower() in current_settings().dataset_urls
+    return f"DPE_DATASET_{dataset.upper()}_URL" if own else "DPE_DATASETS_URL"

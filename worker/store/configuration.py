@@ -11,8 +11,8 @@ changed, one transaction in all; what stands and is not among the files stays.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -38,16 +38,16 @@ class Change:
     details: list[str] = field(default_factory=list)
 
 
-def export(conn: psycopg.Connection) -> dict[str, bytes]:
-    """All files by their paths, as they stand at one moment."""
+def export(conn: psycopg.Connection, described: Iterable[dict[str, Any]]) -> dict[str, bytes]:
+    """All files by their paths; `described` are the tables, wherever they are."""
     files = {HEAD: _json(FORMAT)}
     with conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        for dataset in datasets.list_datasets(conn):
+        for dataset in datasets.list_datasets(conn, {}):
             if dataset["dialect"] != datasets.POSTGRES:
                 set_ = {"name": dataset["name"], "dialect": dataset["dialect"]}
                 files[f"datasets/{_file(dataset['name'])}.json"] = _json(set_)
-        for table in tables.list_tables(conn):
+        for table in described:
             path = f"tables/{_file(table['dataset'])}/{_file(table['name'])}.json"
             files[path] = _json({k: v for k, v in table.items() if k != "built_at"})
         for action in actions.list_actions(conn):
@@ -64,6 +64,7 @@ def export(conn: psycopg.Connection) -> dict[str, bytes]:
 def bring_in(
     conn: psycopg.Connection,
     files: Mapping[str, bytes],
+    at: Callable[[str], AbstractContextManager[psycopg.Connection | None]] | None = None,
     *,
     dry_run: bool = False,
     allow_data_loss: bool = False,
@@ -72,7 +73,9 @@ def bring_in(
     """Make what the files say; return what that has changed, or with `dry_run` would change.
 
     Raises Invalid, Conflict and the like for the first file that can't be brought in; then nothing
-    is changed.  Triggers are set under the key `key_id`.
+    is changed.  Triggers are set under the key `key_id`.  `at` connects to a dataset that is on
+    another server, and gives None for those that are here: a table there is built before the rest,
+    and stays where something after it is refused.
     """
     parts = _sorted(files)
     changes: list[Change] = []
@@ -80,7 +83,9 @@ def bring_in(
         for path, content in sorted(parts["datasets"].items()):
             changes += _dataset(conn, path, _object(path, content))
         for path, content in sorted(parts["tables"].items()):
-            changes += _table(conn, path, _object(path, content), dry_run, allow_data_loss)
+            given = _object(path, content)
+            with at(str(given.get("dataset"))) if at else nullcontext() as there:
+                changes += _table(there or conn, path, given, dry_run, allow_data_loss)
         of_actions: dict[str, dict[str, bytes]] = defaultdict(dict)
         for path, content in parts["actions"].items():
             _, id, inside = path.split("/", 2)

@@ -1,5 +1,6 @@
 """Datasets, and what is set for each: so far, what SQL its connectors' `query` takes."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
@@ -31,17 +32,26 @@ def set_dialect(conn: psycopg.Connection, dataset: str, dialect: Any) -> None:
     )
 
 
-def list_datasets(conn: psycopg.Connection) -> list[dict[str, Any]]:
-    """Each dataset that is there, or has something set: {name, dialect, tables}."""
+def list_datasets(conn: psycopg.Connection, tables: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Each dataset that is there, or has something set: {name, dialect, tables}.
+
+    `tables` is what `tables_of` found where the datasets are.
+    """
+    dialects = dict(conn.execute("SELECT name, dialect FROM dpe.datasets").fetchall())
+    return [
+        {"name": name, "dialect": dialects.get(name, POSTGRES), "tables": tables.get(name, 0)}
+        for name in sorted(tables.keys() | dialects.keys())
+    ]
+
+
+def tables_of(conn: psycopg.Connection) -> dict[str, int]:
+    """The datasets that are there, each with the number of its tables."""
     rows = conn.execute(
         """
-        SELECT coalesce(n.nspname, d.name) AS name, coalesce(d.dialect, 'postgres'),
-               (SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid
-                AND c.relkind IN ('r', 'p') AND NOT c.relispartition)
-        FROM (SELECT oid, nspname::text FROM pg_namespace
-              WHERE nspname NOT LIKE 'pg\\_%%' AND nspname <> ALL (%s)) n
-        FULL JOIN dpe.datasets d ON d.name = n.nspname ORDER BY 1
+        SELECT n.nspname::text, (SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid
+                                 AND c.relkind IN ('r', 'p') AND NOT c.relispartition)
+        FROM pg_namespace n WHERE nspname NOT LIKE 'pg\\_%%' AND nspname <> ALL (%s)
         """,
         [list(FORBIDDEN)],
     ).fetchall()
-    return [{"name": name, "dialect": spoken, "tables": tables} for name, spoken, tables in rows]
+    return dict(rows)

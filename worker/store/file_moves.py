@@ -4,7 +4,7 @@ A note is written in the job's own transaction, so it can be seen only if the jo
 Whoever has moved the file deletes the note.  Notes of the same target are kept in their order.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -24,12 +24,17 @@ class Move:
     source: str | None
 
 
-def note(conn: psycopg.Connection, execution_id: UUID, target: str, source: str | None) -> None:
-    """Owe a move; `conn` is the one with the job's transaction."""
-    conn.execute(
-        "INSERT INTO dpe.file_moves (execution_id, target, source) VALUES (%s, %s, %s)",
-        [execution_id, target, source],
-    )
+Owed = tuple[str, str | None]  # (target, source) of a move
+
+
+def note(conn: psycopg.Connection, execution_id: UUID, moves: Sequence[Owed]) -> None:
+    """Owe moves, in their order; `conn` is the one with the job's transaction."""
+    if moves:
+        with conn.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO dpe.file_moves (execution_id, target, source) VALUES (%s, %s, %s)",
+                [(execution_id, *move) for move in moves],
+            )
 
 
 def take(conn: psycopg.Connection, execution_id: UUID) -> list[Move]:
@@ -92,6 +97,7 @@ def unneeded(
         WHERE NOT EXISTS (SELECT FROM dpe.jobs j WHERE j.execution_id = a.id
                           AND j.attempt = a.attempt AND j.status = 'PROCESSING')
           AND NOT EXISTS (SELECT FROM dpe.file_moves m WHERE m.execution_id = a.id)
+          AND NOT EXISTS (SELECT FROM dpe.commits_elsewhere n WHERE n.execution_id = a.id)
         """,
         [[id for id, _ in pairs], [attempt for _, attempt in pairs]],
     ).fetchall()

@@ -4,6 +4,7 @@ The ledger's row is committed with the job's rows, and has the job's result: so 
 one that was killed right behind that commit needs not run the handler again, only to end the job.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from worker.store.database import connect
+from worker.store.file_moves import Owed
 
 LEDGER_KEPT = "90 days"
 # Between the look at the claim and the commit a process may freeze.  Postgres then ends its session
@@ -31,6 +33,7 @@ _SCHEMA = """
       stats        text NOT NULL,
       committed_at timestamptz NOT NULL DEFAULT now()
     );
+    CREATE INDEX IF NOT EXISTS ledger_committed_at ON dpe.ledger (committed_at);
     CREATE TABLE IF NOT EXISTS dpe.tables (
       dataset     text NOT NULL,
       name        text NOT NULL,
@@ -67,7 +70,7 @@ def open_server(url: str, name: str) -> psycopg.Connection:
     conn = connect(url, name)
     try:
         there = conn.execute(
-            "SELECT to_regclass('dpe.ledger'), to_regclass('dpe.quarantine_table')"
+            "SELECT to_regclass('dpe.ledger_committed_at'), to_regclass('dpe.quarantine_table')"
         ).fetchone()
         if there is None or None in there:
             with conn.transaction():
@@ -120,8 +123,10 @@ def enter(
     conn.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{COMMIT_WITHIN}'".encode())
 
 
-def note(record: psycopg.Connection, execution_id: UUID, dataset: str) -> None:
-    """Say, durably, where a commit of the job is about to be made."""
+def note(
+    record: psycopg.Connection, execution_id: UUID, dataset: str, moves: Sequence[Owed]
+) -> None:
+    """Say, durably, where a commit of the job is about to be made, and what files it brings."""
     with record.transaction():
         record.execute("SET LOCAL synchronous_commit = on")
         record.execute(  # those of jobs that ended otherwise
@@ -130,18 +135,20 @@ def note(record: psycopg.Connection, execution_id: UUID, dataset: str) -> None:
             " AND j.ended_at IS NULL)"
         )
         record.execute(
-            "INSERT INTO dpe.commits_elsewhere (execution_id, dataset) VALUES (%s, %s)"
-            " ON CONFLICT (execution_id) DO UPDATE SET dataset = excluded.dataset",
-            [execution_id, dataset],
+            "INSERT INTO dpe.commits_elsewhere (execution_id, dataset, file_moves)"
+            " VALUES (%s, %s, %s) ON CONFLICT (execution_id) DO UPDATE"
+            " SET dataset = excluded.dataset, file_moves = excluded.file_moves",
+            [execution_id, dataset, orjson.dumps(moves).decode()],
         )
 
 
-def noted(record: psycopg.Connection, execution_id: UUID) -> str | None:
-    """The dataset where an earlier attempt may have committed."""
+def noted(record: psycopg.Connection, execution_id: UUID) -> tuple[str, list[Owed]] | None:
+    """The dataset where an earlier attempt may have committed, and the files that it brought."""
     row = record.execute(
-        "SELECT dataset FROM dpe.commits_elsewhere WHERE execution_id = %s", [execution_id]
+        "SELECT dataset, file_moves FROM dpe.commits_elsewhere WHERE execution_id = %s",
+        [execution_id],
     ).fetchone()
-    return row[0] if row else None
+    return None if row is None else (row[0], [(target, source) for target, source in row[1]])
 
 
 def hold_claim(conn: psycopg.Connection, execution_id: UUID, attempt: int) -> bool:
