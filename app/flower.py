@@ -1,6 +1,7 @@
 """`dpe flower`: Celery's Flower over the engine's broker.  A window, never the record (F19)."""
 
 import logging
+import secrets
 import socket
 
 from worker.errors import SettingError
@@ -15,13 +16,17 @@ MAX_TASKS = 2_000  # kept in memory, 6 KB each; the record of all is in Postgres
 
 def check(settings: Settings) -> None:
     """Raise SettingError where Flower would stand open to others."""
-    if settings.flower_host not in LOOPBACK and not settings.flower_basic_auth:
+    if settings.flower_host not in LOOPBACK and not _asks(settings):
         raise SettingError(
             f"Flower on {settings.flower_host} needs DPE_FLOWER_BASIC_AUTH=user:password",
-            "or leave DPE_FLOWER_HOST at 127.0.0.1",
+            "or DPE_FLOWER_LOGIN=keys; or leave DPE_FLOWER_HOST at 127.0.0.1",
         )
     if settings.flower_basic_auth is not None and ":" not in settings.flower_basic_auth:
         raise SettingError("DPE_FLOWER_BASIC_AUTH must be like user:password")
+
+
+def _asks(settings: Settings) -> bool:
+    return bool(settings.flower_basic_auth or settings.flower_login)
 
 
 def url(host: str, port: int) -> str:
@@ -42,6 +47,7 @@ def main(settings: Settings) -> None:
     from flower.views.monitor import Metrics  # noqa: PLC0415
     from tornado.web import authenticated  # noqa: PLC0415
 
+    from app import flower_login  # noqa: PLC0415
     from app.flower_catch_up import RecordedFlower  # noqa: PLC0415
     from worker.broker import celery  # noqa: PLC0415
 
@@ -49,6 +55,8 @@ def main(settings: Settings) -> None:
         logger.warning("DPE_DATABASE_URL is not set: ends that no event tells of are not seen")
     else:
         command.Flower = RecordedFlower  # the class that its command makes its application of
+    if _asks(settings):
+        flower_login.install(settings)
     # The one page but its health that Flower shows to everybody; it names the actions.
     setattr(Metrics, "get", authenticated(Metrics.get))  # noqa: B010 -- for the type checker
     # It only looks on: without the tasks' code it takes half the memory, and starts sooner.
@@ -70,6 +78,7 @@ def _options(settings: Settings) -> list[str]:
         # Jobs are stopped and retried through the API, which knows who may, and keeps the record.
         "read_only": True,
     }
-    if settings.flower_basic_auth:
-        options["basic_auth"] = settings.flower_basic_auth
+    if _asks(settings):
+        # Flower asks where this is set; what is right is for `flower_login` to say.
+        options["basic_auth"] = f"nobody:{secrets.token_hex(24)}"
     return [f"--{name}={value}" for name, value in options.items()]

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request
 
 from app import body
 from app.answers import json_answer
-from app.auth import ANY_SESSION, needs, open_to_all, session, token, token_secret
+from app.auth import ANY_SESSION, address, needs, open_to_all, session, token, token_secret
 from app.resources import resources
 from worker.errors import Invalid, Unauthenticated
 from worker.store import access
@@ -27,10 +27,12 @@ def login() -> Response:
     if mode != "apikey":
         raise Invalid(f'"auth_mode" must be "apikey", got {mode!r}')
     apikey, secretkey = body.string(fields, "apikey"), body.string(fields, "secretkey")
-    held = resources()
+    held, caller = resources(), address()
+    held.failures.check(caller)
     with held.pool.connection() as conn:
         opened = access.open_session(conn, apikey, secretkey, held.settings.token_lifetime_s)
     if opened is None:
+        held.failures.note(caller)
         raise Unauthenticated(
             "wrong API key or secret",
             "it may be revoked or expired as well: `dpe key list`, `dpe key create`",

@@ -12,6 +12,7 @@ from itsdangerous import BadSignature, TimestampSigner
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
+from app.failures import Failures
 from app.handover import Handover
 from app.intake import Intake
 from app.limits import Limits
@@ -90,6 +91,7 @@ class Resources:
     quick: Pool  # for what is asked all the time
     tokens: Tokens
     limits: Limits
+    failures: Failures
     waits: Waits
     handover: Handover
     intake: Intake
@@ -119,6 +121,7 @@ def hold(app: Flask, settings: Settings) -> None:
         quick=quick,
         tokens=Tokens(pool),
         limits=Limits(settings, quick),
+        failures=Failures(),
         waits=Waits(quick),
         handover=handover,
         intake=Intake(quick, handover),

@@ -7,10 +7,10 @@ from flask import Blueprint, Response, g, request
 
 from app import body, signatures, starts
 from app.answers import json_answer
-from app.auth import needs, open_to_all, session
+from app.auth import address, needs, open_to_all, session
 from app.resources import resources
 from worker import sealing
-from worker.errors import Invalid, NotFound
+from worker.errors import Invalid, NotFound, Unauthenticated
 from worker.store import jobs, webhooks
 from worker.store.access import Session
 from worker.store.webhooks import FORMS, STANDARD, Webhook
@@ -23,17 +23,22 @@ routes = Blueprint("webhooks", __name__)
 @open_to_all
 def receive(id: str) -> Response:
     """Accept an event that is signed with the webhook's secret, as a start call does."""
-    held = resources()
+    held, caller = resources(), address()
+    held.failures.check(caller)
     sent = body.received()
     hook = _find(id)
-    delivery = signatures.check(
-        hook.form,
-        sealing.unseal(held.settings, _whose(id), hook.secret),
-        request.headers,
-        sent,
-        time.time(),
-        held.settings.webhook_tolerance_s,
-    )
+    try:
+        delivery = signatures.check(
+            hook.form,
+            sealing.unseal(held.settings, _whose(id), hook.secret),
+            request.headers,
+            sent,
+            time.time(),
+            held.settings.webhook_tolerance_s,
+        )
+    except Unauthenticated:
+        held.failures.note(caller)
+        raise
     # A start is accepted for a session: here it is that of the webhook itself, open this once.
     g.session = _session(hook)
     start = jobs.Start(id, body.event(), "webhook", hook.key_id)

@@ -31,6 +31,7 @@ class Settings:
     flower_host: str  # DPE_FLOWER_HOST, DPE_FLOWER_PORT
     flower_port: int
     flower_basic_auth: str | None  # DPE_FLOWER_BASIC_AUTH: user:password
+    flower_login: str  # DPE_FLOWER_LOGIN: "keys", or nothing
     apikey: str | None  # DPE_APIKEY, DPE_SECRETKEY: what the client commands log in with
     secretkey: str | None
     default_dataset: str  # DPE_DEFAULT_DATASET: what "dwh/default_dataset/" stands for
@@ -76,6 +77,7 @@ class Settings:
             flower_host=read.text("DPE_FLOWER_HOST", "127.0.0.1"),
             flower_port=read.port("DPE_FLOWER_PORT", 5555),
             flower_basic_auth=read.optional("DPE_FLOWER_BASIC_AUTH"),
+            flower_login=read.choice("DPE_FLOWER_LOGIN", ("", "keys")),
             apikey=read.optional("DPE_APIKEY"),
             secretkey=read.optional("DPE_SECRETKEY"),
             default_dataset=read.text("DPE_DEFAULT_DATASET", "data_prim"),
@@ -141,6 +143,12 @@ class _Reader:
 
     def text(self, name: str, default: str) -> str:
         return self.environ.get(name) or default
+
+    def choice(self, name: str, known: tuple[str, ...]) -> str:
+        value = self.environ.get(name, "")
+        if value not in known:
+            raise SettingError(f"{name} must be one of {', '.join(filter(None, known))}")
+        return value
 
     def url(self, name: str, schemes: tuple[str, ...]) -> str | None:
         value = self.optional(name)

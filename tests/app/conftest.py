@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from redis import Redis
 from werkzeug.test import TestResponse
 
 from app import create_app, resources
@@ -28,6 +29,16 @@ def app(environment: None) -> Iterator[Flask]:
     app = create_app(Settings.from_environ())
     yield app
     resources.of(app).close()
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_slowed_down(app: Flask, valkey: Valkey) -> None:
+    """Wrong credentials of a test before must not count against this one."""
+    resources.of(app).failures._slowed.clear()
+    with Redis.from_url(valkey.url) as broker:
+        names = list(broker.scan_iter("dpe:failures:*"))
+        if names:
+            broker.delete(*names)
 
 
 @dataclass

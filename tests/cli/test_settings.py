@@ -38,5 +38,7 @@ def test_defaults_are_set_shown_and_taken_back(shell: Shell, tmp_path: Path) -> 
         assert "NAME=VALUE" in shell.fails("settings", "set", "timeout")
         assert "one of them" in shell.fails("settings", "show", "--action", "a", "--workflow", "b")
     finally:
+        shell.ok("workflow", "delete", "F", "--yes")
+        shell.ok("action", "delete", id, "--yes")
         left = shell.ok("settings", "unset", "timeout", "retry", "--json").data
     assert {level for _, level in shown(left).values()} == {"built in"}

@@ -9,7 +9,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
@@ -202,14 +202,14 @@ def revoke_key(conn: psycopg.Connection, apikey: str) -> Key | None:
         ).fetchone()
 
 
-def open_session(
-    conn: psycopg.Connection, apikey: str, secretkey: str, lifetime_s: float
-) -> Session | None:
-    """Open a session of `lifetime_s` seconds, at most to the key's end.
+def find_key(conn: psycopg.Connection, apikey: str, secretkey: str) -> Session | None:
+    """Who a key stands for, without opening a session (`id` and `secret` are empty).
 
     None: no such key, another secret, or a key that is revoked or expired; a caller learns not
     which.
     """
+    if "\0" in apikey:
+        return None
     row = conn.execute(
         """
         SELECT id, secret, name, role, expires_at, starts_per_s, only_ids, networks::text[]
@@ -223,6 +223,27 @@ def open_session(
     if row is None or not same:
         return None
     id, _, name, role, key_expires_at, rate, only_ids, networks = row
+    return Session(
+        id="",
+        key_id=id,
+        apikey=apikey,
+        name=name,
+        role=role,
+        expires_at=key_expires_at,
+        key_expires_at=key_expires_at,
+        starts_per_s=rate,
+        only_ids=only_ids,
+        networks=networks,
+    )
+
+
+def open_session(
+    conn: psycopg.Connection, apikey: str, secretkey: str, lifetime_s: float
+) -> Session | None:
+    """Open a session of `lifetime_s` seconds, at most to the key's end; None as `find_key`."""
+    found = find_key(conn, apikey, secretkey)
+    if found is None:
+        return None
     secret = secrets.token_urlsafe(24)
     opened = conn.execute(
         """
@@ -230,22 +251,10 @@ def open_session(
         VALUES (%s, %s, least(now() + %s * interval '1 second', %s))
         RETURNING expires_at
         """,
-        [_digest(secret), id, lifetime_s, key_expires_at],
+        [_digest(secret), found.key_id, lifetime_s, found.key_expires_at],
     ).fetchone()
     assert opened is not None  # noqa: S101 -- RETURNING of one inserted row
-    return Session(
-        id=_digest(secret),
-        key_id=id,
-        apikey=apikey,
-        name=name,
-        role=role,
-        expires_at=opened[0],
-        key_expires_at=key_expires_at,
-        starts_per_s=rate,
-        only_ids=only_ids,
-        networks=networks,
-        secret=secret,
-    )
+    return replace(found, id=_digest(secret), secret=secret, expires_at=opened[0])
 
 
 def find_session(conn: psycopg.Connection, secret: str) -> Session | None:
