@@ -1,7 +1,8 @@
 """What the routes take and answer that are about who may do what."""
 
 from app.openapi.operations import LOCATION, ROWS, Operation, query, whole
-from app.openapi.schemas import ANYTHING, BOUNDS, NUMBER, TEXT, WHOLE, YES_OR_NO, array, record, ref
+from app.openapi.schemas import BOUNDS
+from app.openapi.words import ANYTHING, NUMBER, TEXT, WHOLE, YES_OR_NO, array, record, ref
 from worker.store.webhooks import FORMS
 
 ACCESS: dict[str, Operation] = {

@@ -13,7 +13,8 @@ from app.answers import encode
 from app.auth import ANY_SESSION, NOBODY, open_to_all
 from app.openapi.access import ACCESS
 from app.openapi.operations import EXECUTION_ID, OPERATIONS, Operation
-from app.openapi.schemas import SCHEMAS, ref
+from app.openapi.schemas import SCHEMAS
+from app.openapi.words import ref
 
 routes = Blueprint("openapi", __name__)
 

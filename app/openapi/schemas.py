@@ -1,51 +1,27 @@
-"""The shapes of what is sent and answered, as JSON Schema (2020-12, the dialect of OpenAPI 3.1)."""
+"""The shapes of what is sent and answered."""
 
-from typing import Any
-
+from app.openapi.words import (
+    ANYTHING,
+    FREE,
+    HEX_ID,
+    NUMBER,
+    TEXT,
+    TIME,
+    UUID,
+    WHOLE,
+    YES_OR_NO,
+    Schema,
+    array,
+    either,
+    maybe,
+    record,
+    ref,
+)
 from worker.store.priorities import PRIORITIES
-
-Schema = dict[str, Any]
-
-TEXT: Schema = {"type": "string"}
-WHOLE: Schema = {"type": "integer"}
-NUMBER: Schema = {"type": "number"}
-YES_OR_NO: Schema = {"type": "boolean"}
-TIME: Schema = {"type": "string", "format": "date-time"}
-UUID: Schema = {"type": "string", "format": "uuid"}
-ANYTHING: Schema = {}
-HEX_ID: Schema = {"type": "string", "pattern": "^[0-9a-f]{24}$"}
-FREE: Schema = {"type": "object"}
 
 STATUSES = ("SUBMITTED", "QUEUED", "BUILDING", "PROCESSING",
             "SUCCESS", "FAILED", "TIMEOUT", "STOPPED")  # fmt: skip
 STATUS: Schema = {"enum": list(STATUSES)}
-
-
-def ref(name: str) -> Schema:
-    """A shape of this file by its name."""
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def either(*schemas: Schema) -> Schema:
-    """One of several shapes."""
-    return {"anyOf": list(schemas)}
-
-
-def maybe(schema: Schema) -> Schema:
-    """A shape, or null."""
-    return either(schema, {"type": "null"})
-
-
-def array(of: Schema) -> Schema:
-    """A list of a shape."""
-    return {"type": "array", "items": of}
-
-
-def record(required: str | None = None, /, **fields: Schema) -> Schema:
-    """An object with these fields, all of them there unless `required` names those that are."""
-    names = list(fields) if required is None else required.split()
-    return {"type": "object", "properties": fields, "required": names}
-
 
 EXECUTION = record(
     id=UUID, status=STATUS, progress={"type": "number", "minimum": 0, "maximum": 100}
