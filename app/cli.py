@@ -19,6 +19,7 @@ from app.commands.dataset import dataset
 from app.commands.healthy import healthy
 from app.commands.job import job
 from app.commands.key import key, token
+from app.commands.migrate import migrate
 from app.commands.secret import secret
 from app.commands.settings import settings
 from app.commands.start import start
@@ -65,6 +66,7 @@ for command in (
     job,
     export,
     import_,
+    migrate,
     settings,
     healthy,
 ):
@@ -158,46 +160,6 @@ def flower() -> None:
     from app import flower as role
 
     role.main(Settings.from_environ())
-
-
-@dpe.command()
-@click.option(
-    "--admin",
-    metavar="URL",
-    help="A superuser's address (DPE_ADMIN_URL): first make the logins and databases that lack.",
-)
-@json_option
-def migrate(admin: str | None, as_json: bool) -> None:
-    """Bring the database's tables up to date.
-
-    `dpe up` does it by itself; elsewhere run it before a new version's api and worker.
-
-    \b
-    Examples:
-      DPE_DATABASE_URL=postgresql://… dpe migrate
-      DPE_DATABASE_URL=… DPE_DATASETS_URL=… dpe migrate --admin postgresql://postgres@…
-    """
-    from app.client import client_settings
-    from worker.store import logins
-    from worker.store.database import connect
-    from worker.store.migrate import migrate as bring_up_to_date
-
-    settings = client_settings()
-    made: list[str] = []
-    admin = admin or settings.admin_url
-    if admin is not None:
-        wanted = [logins.Login.of("DPE_DATABASE_URL", settings.database())]
-        if settings.datasets_url is not None:
-            wanted.append(logins.Login.of("DPE_DATASETS_URL", settings.datasets_url))
-        with connect(admin, "dpe-migrate") as conn:
-            made = logins.make(conn, wanted)
-    with connect(settings.database(), "dpe-migrate") as conn:
-        applied = bring_up_to_date(conn)
-    if as_json:
-        terminal.print_json({"made": made, "applied": applied})
-        return
-    said = [f"made {name}" for name in made] + [f"applied {name}" for name in applied]
-    click.echo("\n".join(said) or "nothing to apply")
 
 
 @dpe.command()

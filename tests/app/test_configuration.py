@@ -41,6 +41,8 @@ def configured(editor: Caller) -> Caller:
     editor.call("PUT", f"/dpe/v3/workflows/{OUTER}", json=outer)
     editor.post("/dwh/v4/tables", json=TABLE)
     editor.call("PUT", "/dwh/v4/datasets/data_prim", json={"dialect": "trino"})
+    defaults = {"timeout": "30m", "retry": {"max_attempts": 3}}
+    assert editor.call("PUT", "/dpe/v3/settings", json=defaults).status_code == 200
     trigger = {"workflow": OUTER, "cron": "0 3 * * *", "event": {"n": 2**53 + 1}, "paused": True}
     editor.call("PUT", "/dpe/v3/triggers/night.ly", json=trigger)
     return editor
@@ -62,7 +64,7 @@ def forget(conn: psycopg.Connection) -> None:
     conn.execute("DROP SCHEMA data_prim CASCADE")
     conn.execute(
         "TRUNCATE dpe.actions, dpe.action_files, dpe.action_versions, dpe.workflows, dpe.tables,"
-        " dpe.datasets, dpe.triggers CASCADE"
+        " dpe.datasets, dpe.triggers, dpe.defaults CASCADE"
     )
 
 
@@ -78,10 +80,12 @@ def test_what_was_exported_makes_the_same_elsewhere(
     assert configured.post(EXPORT).data == packed
     forget(conn)
     assert told(import_(configured, packed)) == [
-        ("dataset", "changed"), ("table", "new"), ("action", "new"), ("workflow", "new"),
-        ("workflow", "new"), ("trigger", "new"),
+        ("settings", "new"), ("dataset", "changed"), ("table", "new"), ("action", "new"),
+        ("workflow", "new"), ("workflow", "new"), ("trigger", "new"),
     ]  # fmt: skip
     assert export(configured) == packed
+    (timeout,) = [s for s in configured.get("/dpe/v3/settings").json if s["name"] == "timeout"]
+    assert (timeout["value"], timeout["level"]) == ("30m", "environment")
     assert configured.get(f"/dpe/v3/actions/{ID}/files").json["files"] == encoded(**FILES)["files"]
     trigger = configured.get("/dpe/v3/triggers/night.ly").json
     assert (trigger["workflow"], trigger["event"], trigger["paused"]) == (

@@ -117,10 +117,8 @@ def _end(
     log: tuple[int, bytes],
     pause_s: float = 0.0,
 ) -> list[Message]:
-    # A worker that lost its claim stops here: whoever took, stopped or timed the job out has
-    # changed attempt or status, the update finds no row, and the rows of the handler roll back.
-    # Finding no row is made an error (a division by zero), so that the COMMIT can be sent in the
-    # same breath: Postgres skips what follows an error in a pipeline.
+    # A worker that lost its claim stops here: attempt or status has changed, the update finds no
+    # row, which is an error (a division by zero): so Postgres skips the COMMIT sent with it.
     part, lines = log
     starts_others = job.run_id is not None and status != "SUBMITTED"
     try:

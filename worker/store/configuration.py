@@ -5,6 +5,7 @@
     tables/<dataset>/<name>.json   its description
     datasets/<name>.json           what is set for it
     triggers/<name>.json           its definition
+    settings/defaults.json         the defaults of the installation
 
 No keys, no sessions, no addresses of databases, no rows, no jobs.  What is brought in is made or
 changed, one transaction in all; what stands and is not among the files stays.
@@ -21,18 +22,25 @@ import orjson
 import psycopg
 
 from worker.errors import DpeError, Invalid
-from worker.store import actions, datasets, tables, triggers, workflows
+from worker.store import actions, datasets, job_settings, tables, triggers, workflows
 
 HEAD = "open-dpe.json"
 FORMAT = {"format": 1}
-KINDS = ("datasets", "tables", "actions", "workflows", "triggers")  # each needs those before it
+KINDS = (
+    "settings",
+    "datasets",
+    "tables",
+    "actions",
+    "workflows",
+    "triggers",
+)  # each needs those before it
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """What bringing one thing in does; `details` say what of it is other than it stands."""
 
-    kind: str  # dataset, table, action, workflow, trigger
+    kind: str  # settings, dataset, table, action, workflow, trigger
     name: str
     change: str  # new, changed
     details: list[str] = field(default_factory=list)
@@ -40,25 +48,35 @@ class Change:
 
 def export(conn: psycopg.Connection, described: Iterable[dict[str, Any]]) -> dict[str, bytes]:
     """All files by their paths; `described` are the tables, wherever they are."""
-    files = {HEAD: _json(FORMAT)}
     with conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        for dataset in datasets.list_datasets(conn, {}):
-            if dataset["dialect"] != datasets.POSTGRES:
-                set_ = {"name": dataset["name"], "dialect": dataset["dialect"]}
-                files[f"datasets/{_file(dataset['name'])}.json"] = _json(set_)
-        for table in described:
-            path = f"tables/{_file(table['dataset'])}/{_file(table['name'])}.json"
-            files[path] = _json({k: v for k, v in table.items() if k != "built_at"})
-        for action in actions.list_actions(conn):
-            source = actions.source(conn, action.id, action.version)
-            for path, content in (source.files if source else {}).items():
-                files[f"actions/{action.id}/{path}"] = content
-        for workflow in workflows.list_workflows(conn):
-            files[f"workflows/{workflow.id}.json"] = _json(workflow.definition)
-        for trigger in triggers.list_triggers(conn):
-            files[f"triggers/{_file(trigger.name)}.json"] = _json(trigger.definition())
-    return files
+        return {HEAD: _json(FORMAT), **dict(_files(conn, described))}
+
+
+def _files(
+    conn: psycopg.Connection, described: Iterable[dict[str, Any]]
+) -> Iterator[tuple[str, bytes]]:
+    if defaults := job_settings.read_defaults(conn):
+        yield "settings/defaults.json", _json(defaults)
+    for dataset in datasets.list_datasets(conn, {}):
+        if dataset["dialect"] != datasets.POSTGRES:
+            set_ = {"name": dataset["name"], "dialect": dataset["dialect"]}
+            yield f"datasets/{_file(dataset['name'])}.json", _json(set_)
+    for table in described:
+        path = f"tables/{_file(table['dataset'])}/{_file(table['name'])}.json"
+        yield path, _json({k: v for k, v in table.items() if k != "built_at"})
+    yield from _action_files(conn)
+    for workflow in workflows.list_workflows(conn):
+        yield f"workflows/{workflow.id}.json", _json(workflow.definition)
+    for trigger in triggers.list_triggers(conn):
+        yield f"triggers/{_file(trigger.name)}.json", _json(trigger.definition())
+
+
+def _action_files(conn: psycopg.Connection) -> Iterator[tuple[str, bytes]]:
+    for action in actions.list_actions(conn):
+        source = actions.source(conn, action.id, action.version)
+        for path, content in (source.files if source else {}).items():
+            yield f"actions/{action.id}/{path}", content
 
 
 def bring_in(
@@ -80,6 +98,8 @@ def bring_in(
     parts = _sorted(files)
     changes: list[Change] = []
     with conn.transaction() as transaction:
+        for path, content in sorted(parts["settings"].items()):
+            changes += _defaults(conn, path, _object(path, content))
         for path, content in sorted(parts["datasets"].items()):
             changes += _dataset(conn, path, _object(path, content))
         for path, content in sorted(parts["tables"].items()):
@@ -117,6 +137,21 @@ def _sorted(files: Mapping[str, bytes]) -> dict[str, dict[str, bytes]]:
             raise Invalid(f"the archive holds {path!r}, which is no part of a configuration")
         parts[kind][path] = content
     return parts
+
+
+def _defaults(conn: psycopg.Connection, path: str, given: dict[str, Any]) -> list[Change]:
+    before = job_settings.read_defaults(conn)
+    changed = {name: value for name, value in given.items() if before.get(name, ...) != value}
+    if not changed:
+        return []
+    with _named(path):
+        job_settings.set_defaults(conn, changed)
+    details = [f"{name}: {_told(before, name)} → {_told(given, name)}" for name in changed]
+    return [Change("settings", "defaults", "changed" if before else "new", details)]
+
+
+def _told(settings: Mapping[str, Any], name: str) -> str:
+    return orjson.dumps(settings[name]).decode() if name in settings else "built in"
 
 
 def _dataset(conn: psycopg.Connection, path: str, given: dict[str, Any]) -> list[Change]:
