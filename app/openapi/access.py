@@ -11,7 +11,7 @@ ACCESS: dict[str, Operation] = {
         ref("Login"),
         {"auth_mode": "apikey", "apikey": "0" * 48, "secretkey": "0" * 64},
         form=True,
-        errors=(401,),
+        errors=(401, 429),
     ),
     "login.check_session": Operation({200: ref("Session")}),
     "login.logout": Operation({200: record(success=YES_OR_NO, status=WHOLE, duration=NUMBER)}),

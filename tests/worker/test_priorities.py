@@ -40,6 +40,13 @@ def test_f09_of_those_that_wait_the_high_one_is_next(engine: Engine) -> None:
     assert in_order_of_start(engine) == ["high", "default"] + ["low"] * 100
 
 
+def test_f09_a_child_that_helps_itself_keeps_to_the_order(engine: Engine) -> None:
+    for name in ("low", "default", "high"):
+        wait_in_line(engine, push(engine, name), 1)
+    assert [broker.take(1.0)[0].priority for _ in range(3)] == [0, 1, 2]
+    assert broker.take(0.01) == []
+
+
 def test_f09_a_high_one_that_comes_later_overtakes(engine: Engine) -> None:
     low, high = push(engine, "low"), push(engine, "high")
     waiting = wait_in_line(engine, low, 100)
