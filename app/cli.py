@@ -16,6 +16,7 @@ from app.commands.action import action
 from app.commands.audit import audit
 from app.commands.configuration import export, import_
 from app.commands.dataset import dataset
+from app.commands.environment import environment
 from app.commands.healthy import healthy
 from app.commands.job import job
 from app.commands.key import key, token
@@ -59,6 +60,7 @@ for command in (
     workflow,
     trigger,
     secret,
+    environment,
     audit,
     key,
     token,

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from worker import environments
+from worker import environment_upkeep, environments
 from worker.child import Child
 from worker.logs import NOTICE, JobLog
 from worker.store import building
@@ -35,6 +35,7 @@ class _Inside:
     """The process that runs this child's jobs of one environment, one after the other."""
 
     requirements: tuple[str, ...]
+    made: int  # which making of the environment it has
     process: subprocess.Popen[bytes]
 
 
@@ -48,9 +49,15 @@ def carry_out(
 
     Raises EnvironmentFailed, or ClaimLost where the job was stopped while they were installed.
     """
-    if not environments.python(requirements).exists():
+    if not environments.place(requirements).exists():
         _build(this, job, requirements, log)
-    environments.note_use(requirements)
+    with environments.used(requirements):
+        return _ask(this, job, requirements, log)
+
+
+def _ask(
+    this: Child, job: Claim, requirements: tuple[str, ...], log: JobLog
+) -> tuple[str | None, str]:
     log.flush_live()
     part, _ = log.last_part()
     process = _start(this, requirements)
@@ -79,6 +86,7 @@ def _build(this: Child, job: Claim, requirements: tuple[str, ...], log: JobLog) 
     building.begin(record, job)
     log.add(NOTICE, "dpe", f'"{job.name}" BUILDING with {", ".join(requirements)}')
     log.flush_live()
+    environment_upkeep.sweep()
     environments.build(requirements)
     record, _ = this.connections()
     building.end(record, job)
@@ -89,6 +97,7 @@ def _start(this: Child, requirements: tuple[str, ...]) -> subprocess.Popen[bytes
     if (
         _inside is not None
         and _inside.requirements == requirements
+        and _inside.made == environments.made(requirements)
         and _inside.process.poll() is None
     ):
         return _inside.process
@@ -99,7 +108,7 @@ def _start(this: Child, requirements: tuple[str, ...]) -> subprocess.Popen[bytes
     )
     assert process.stdin is not None  # noqa: S101 -- a pipe
     process.stdin.write(orjson.dumps(_hello(this, requirements)) + b"\n")
-    _inside = _Inside(requirements, process)
+    _inside = _Inside(requirements, environments.made(requirements), process)
     return process
 
 

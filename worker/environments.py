@@ -18,13 +18,14 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
 from uv import find_uv_bin
 
+from worker.die_with_parent import die_with_parent
 from worker.errors import DpeError
 from worker.settings import current_settings
 
@@ -32,7 +33,7 @@ from worker.settings import current_settings
 here: tuple[str, ...] = ()
 
 TOLD = 4_000  # characters of uv's own words, the last
-STALE_S = 86_400.0
+ASKED = "requirements.json"  # in an environment: what it was made for
 
 
 class EnvironmentFailed(DpeError):
@@ -41,23 +42,58 @@ class EnvironmentFailed(DpeError):
     title = "An action's packages can't be installed"
 
 
-def python(requirements: tuple[str, ...]) -> Path:
-    """Where the Python with these packages is, or will be."""
+def folder() -> Path:
+    """Where this machine's environments are, each with its lock beside it."""
+    return current_settings().home / "environments"
+
+
+def place(requirements: tuple[str, ...]) -> Path:
+    """Where the environment with these packages is, or will be."""
     key = json.dumps([requirements, sys.version, _bounds(), _behind()])
-    digest = hashlib.sha256(key.encode()).hexdigest()[:24]
-    return current_settings().home / "environments" / digest / "bin" / "python"
+    return folder() / hashlib.sha256(key.encode()).hexdigest()[:24]
 
 
-def note_use(requirements: tuple[str, ...]) -> None:
-    """Say that a job uses the environment now, so that it is not removed as unused."""
-    target = python(requirements).parent.parent
-    (target.parent / f"{target.name}.lock").touch()
+def lock_of(environment: Path) -> Path:
+    """A file, locked by those who make or remove the environment, and shared by its users.
+
+    It is touched by each of them, so it tells when the environment was last used.  It is never
+    removed: others may wait for it.
+    """
+    return environment.with_name(f"{environment.name}.lock")
+
+
+def draft_of(environment: Path) -> Path:
+    """A new place for what is being made, or removed; who has the lock may remove what is left."""
+    return environment.with_name(f"draft-{environment.name}-{uuid4().hex}")
+
+
+@contextlib.contextmanager
+def used(requirements: tuple[str, ...]) -> Iterator[None]:
+    """Have the environment, made where it lacks, and keep it until the block ends.
+
+    Raises EnvironmentFailed.
+    """
+    target = place(requirements)
+    while True:
+        build(requirements)
+        with lock_of(target).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            if not target.exists():
+                continue  # removed in between
+            lock_of(target).touch()
+            yield
+            return
+
+
+def made(requirements: tuple[str, ...]) -> int:
+    """Which making of the environment is there: another number after it was removed."""
+    return (place(requirements) / "pyvenv.cfg").stat().st_mtime_ns
 
 
 def command(requirements: tuple[str, ...], module: str) -> tuple[list[str], dict[str, str]]:
     """The words and the environment variables that run one of our modules there."""
     # -P: the folder in which a worker was started is not one to import from.
-    words = [str(python(requirements)), "-P", "-m", module]
+    words = [str(place(requirements) / "bin" / "python"), "-P", "-m", module]
     return words, {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
@@ -66,14 +102,15 @@ def build(requirements: tuple[str, ...]) -> None:
 
     It is made beside its place and moved there whole, so a build that is killed leaves none.
     """
-    target = python(requirements).parent.parent
+    target = place(requirements)
+    if target.exists():
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
-    with (target.parent / f"{target.name}.lock").open("w") as lock:
+    with lock_of(target).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if target.exists():
             return
-        _sweep(target.parent)
-        draft = target.parent / f"draft-{uuid4().hex}"
+        draft = draft_of(target)
         try:
             _fill(draft, requirements)
             draft.rename(target)
@@ -91,13 +128,24 @@ def _fill(draft: Path, requirements: tuple[str, ...]) -> None:
         "--constraints", str(bounds), "--", *requirements)  # fmt: skip
     (packages,) = (draft / "lib").glob("python*/site-packages")
     (packages / "zz_behind.pth").write_text("\n".join(_behind()))
+    (draft / ASKED).write_text(json.dumps(requirements))
 
 
-def _uv(*words: str) -> None:
-    cache_folder = str(current_settings().home / "environments" / "cache")
+def clean_cache() -> None:
+    """Have uv forget what it has downloaded: it shares files with environments that are gone.
+
+    Raises EnvironmentFailed where others are using it.
+    """
+    _uv("cache", "clean", "--quiet", UV_LOCK_TIMEOUT="5")
+
+
+def _uv(*words: str, **environ: str) -> None:
+    cache_folder = str(folder() / "cache")
     done = subprocess.run(  # noqa: S603 -- uv; no word of an action begins with a dash
         [find_uv_bin(), *words[:1], "--cache-dir", cache_folder, *words[1:]],
         check=False,
+        env=os.environ | environ,
+        preexec_fn=die_with_parent,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -108,34 +156,6 @@ def _uv(*words: str) -> None:
             f"uv ended with exit code {done.returncode}: {done.stderr.strip()[-TOLD:]}",
             'see "dependencies" in forepaas.json',
         )
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what builds that were killed have left, and environments that no job has used."""
-    for draft in folder.glob("draft-*"):
-        if _age_s(draft) > STALE_S:
-            shutil.rmtree(draft, ignore_errors=True)
-    for lock in folder.glob("*.lock"):
-        if _age_s(lock) > current_settings().keep_environments_s:
-            _remove(lock)
-
-
-def _remove(lock: Path) -> None:
-    """Remove an environment, unless it is being made; its lock stays, others may wait for it."""
-    with lock.open() as held, contextlib.suppress(BlockingIOError):
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Out of the way at once: who looks for it meanwhile makes it anew.
-        gone = lock.with_name(f"draft-{uuid4().hex}")
-        with contextlib.suppress(FileNotFoundError):
-            lock.with_suffix("").rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
-
-
-def _age_s(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
 
 
 @cache

@@ -17,7 +17,7 @@ import psycopg
 
 from worker import attempt, environments, logs
 from worker.child import Child, become
-from worker.child_process import die_with_parent
+from worker.die_with_parent import die_with_parent
 from worker.errors import ClaimLost
 from worker.events import JobEvents
 from worker.slots import Slots

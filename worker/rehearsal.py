@@ -129,11 +129,11 @@ def main() -> None:
     try:
         requirements = requirements_of(actions.read_config(files))
         if requirements and INSIDE not in sys.argv:
-            environments.build(requirements)
             words, environ = environments.command(requirements, "worker.rehearsal")
-            done = subprocess.run(  # noqa: S603 -- our own module
-                [*words, INSIDE], check=False, input=given, stdout=answer, env=environ
-            )
+            with environments.used(requirements):
+                done = subprocess.run(  # noqa: S603 -- our own module
+                    [*words, INSIDE], check=False, input=given, stdout=answer, env=environ
+                )
             sys.exit(done.returncode)
         outcome = rehearse(current_settings().database(), files, asked["event"])
     except DpeError as error:

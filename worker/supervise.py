@@ -26,12 +26,12 @@ from worker.child import Child
 from worker.child_process import (
     IDLE_LIMIT_S,
     ChildProcess,
-    die_with_parent,
     kill,
     replace_frozen,
     replace_idle,
 )
 from worker.consume import consume, hostname, load_before_fork
+from worker.die_with_parent import die_with_parent
 from worker.events import HEARTBEAT_INTERVAL_S, JobEvents, beat_for_busy
 from worker.settings import Settings
 from worker.slots import Slots

@@ -1,9 +1,7 @@
 """Actions with packages of their own: two pandas side by side; stopped, killed, refused as any."""
 
-import fcntl
 import os
 import signal
-import time
 from pathlib import Path
 
 import psutil
@@ -12,7 +10,6 @@ import pytest
 from tests.stack import Engine, Worker, until
 from worker import broker
 from worker.errors import Invalid
-from worker.settings import current_settings
 from worker.store import actions, jobs, workflow_starts, workflows
 
 WHICH = """
@@ -26,6 +23,7 @@ def handle(event):
     content = event.content or {}
     frame = pandas.DataFrame([{"n": content.get("n", 0)}])
     bulk_insert(connect("dwh/data_prim/"), "t", frame)
+    print("asleep")
     time.sleep(content.get("sleep", 0))
     if content.get("fail"):
         raise ValueError("told to")
@@ -116,14 +114,17 @@ def test_what_dies_in_an_environment_is_run_again_once(engine: Engine) -> None:
 def test_stop_and_timeout_end_what_runs_in_an_environment(engine: Engine) -> None:
     worker = engine.worker(1)
     old = engine.push(WHICH, config=OLD)
-    timed = engine.push(WHICH, config=OLD | {"params": {"timeout": "2s"}})
     engine.ended(engine.start(old), 120)  # from here on the process is there
-    late = engine.start(timed, {"n": 1, "sleep": 60})
+    late = engine.start(old, {"n": 1, "sleep": 60})
+    until(lambda: "asleep" in str(engine.log(late)))
+    engine.conn.execute(
+        "UPDATE dpe.jobs SET deadline = now() WHERE execution_id = %s", [late]
+    )  # its timeout, as if two hours had gone by
     assert engine.ended(late).status == "TIMEOUT"
     until(lambda: "time.sleep" in str(engine.log(late)))  # where it was
     stopped = engine.start(old, {"n": 2, "sleep": 60})
-    engine.running(stopped)
-    (inside,) = until(lambda: insides(worker))
+    until(lambda: "asleep" in str(engine.log(stopped)))
+    (inside,) = insides(worker)
     jobs.stop(engine.conn, stopped, "a test")
     until(lambda: not inside.is_running())
     assert engine.job(stopped).status == "STOPPED"
@@ -217,23 +218,3 @@ def test_a_job_whose_packages_are_still_built_is_stopped_or_run_again(
 def test_what_is_no_requirement_is_refused_at_the_push(engine: Engine, python: object) -> None:
     with pytest.raises(Invalid, match=r"dependencies\.python"):
         engine.push(WHICH, config={"dependencies": {"python": python}})
-
-
-@pytest.mark.slow
-def test_what_no_job_has_used_for_long_is_removed(engine: Engine) -> None:
-    folder = current_settings().home / "environments"
-    long_ago = time.time() - 3600
-    for name in ("unused", "in-the-making", "used"):
-        (folder / name).mkdir(parents=True)
-        lock = folder / f"{name}.lock"
-        lock.touch()
-        if name != "used":
-            os.utime(lock, (long_ago, long_ago))
-    with (folder / "in-the-making.lock").open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        engine.worker(1, DPE_KEEP_ENVIRONMENTS_S="600")
-        old = engine.push(WHICH, config={"dependencies": {"python": ["pandas<3", "pip>1"]}})
-        assert engine.ended(engine.start(old), 120).status == "SUCCESS"
-    left = {path.name for path in folder.iterdir() if path.is_dir() and path.name != "cache"}
-    assert {"in-the-making", "used"} < left
-    assert "unused" not in left
