@@ -185,6 +185,7 @@ def _lay_out(source: actions.Source, folder: Path, mark: str) -> Action:
         draft.replace(target)
     _register(package, home)
     params, variables = _given(source.config)
+    settings = {"params": job_settings.own_settings(source.config)}
     environment = source.config.get("environment") or {}
     level = str(environment.get("log_level") or "info").lower()
     return Action(
@@ -196,8 +197,8 @@ def _lay_out(source: actions.Source, folder: Path, mark: str) -> Action:
         log_level=LEVELS.get(level, logging.INFO),
         keeps_on_insert_error=params.get("on_insert_error") == "continue",
         quarantines=params.get("on_insert_error") == "quarantine",
-        retry=Retry.of(source.config),
-        max_memory=job_settings.memory_of(source.config),
+        retry=Retry.of(settings),
+        max_memory=job_settings.memory_of(settings),
         requirements=requirements_of(source.config),
     )
 

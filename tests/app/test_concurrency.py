@@ -89,7 +89,7 @@ def test_a_newer_version_without_a_limit_lets_all_in(
         {"max_concurrency": 0},
         {"max_concurrency": "2"},
         {"max_concurrency": True},
-        {"params": {"max_concurrency": 1.5}},
+        {"max_concurrency": 1.5},
         {"allow_concurrent": "no"},
     ],
 )

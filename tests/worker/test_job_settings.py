@@ -74,6 +74,17 @@ def test_a_workflow_gives_its_steps_their_memory(engine: Engine) -> None:
     assert "64 MB" in job.error["message"]
 
 
+def test_parameters_of_the_author_are_not_taken_for_settings(engine: Engine) -> None:
+    engine.worker()
+    own = {"priority": 5, "retry": 3, "expires": "never", "max_memory": "much",
+           "max_concurrency": "all"}  # fmt: skip
+    main = "from forepaas.core.settings import PARAMS\ndef handle(event): return dict(PARAMS)"
+    action = engine.push(main, config={"display_name": "own", "params": own})
+    assert engine.run(action).result == own
+    flow = stages([{"action_conf": "own", "name": "a", "params": {"priority": [1]}}], params=own)
+    assert run(engine, flow).result == {"a": own | {"priority": [1]}}
+
+
 def open_runs(engine: Engine, workflow_id: str) -> dict[str, int]:
     rows = engine.conn.execute(
         "SELECT status, count(*) FROM dpe.jobs WHERE action_id = %s GROUP BY 1", [workflow_id]

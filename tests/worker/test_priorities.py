@@ -75,7 +75,7 @@ def test_lost_messages_are_found_in_the_line_of_their_priority(engine: Engine) -
         assert engine.ended(job.execution_id).status == "SUCCESS"
 
 
-@pytest.mark.parametrize("priority", ["urgent", 1, None, ["high"]])
+@pytest.mark.parametrize("priority", ["urgent", 1, ["high"]])
 def test_an_unknown_priority_is_refused_at_the_push(engine: Engine, priority: object) -> None:
     with pytest.raises(Invalid, match='"priority" must be one of high, default, low, got'):
         engine.push(NOTES, config={"priority": priority})

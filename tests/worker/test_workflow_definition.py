@@ -39,7 +39,7 @@ ONE = {"action_conf": "x"}
             '/stages/0/actions/0: "retry": "max',
         ),
         (
-            stages([{"name": "a", "params": {"priority": "x"}}]),
+            stages([{"name": "a", "priority": "x"}]),
             '/stages/0/actions/0: "priority" mu',
         ),
         (stages([{"name": "a", "stop_on_failure": "no"}]), "/stages/0/actions/0/stop_on_failure:"),

@@ -35,6 +35,7 @@ OF_ACTIONS = ("timeout", "retry", "priority", "expires", "max_concurrency", "all
               "max_memory")  # fmt: skip
 # Those with a default for the whole installation; `allow_concurrent` is for each to decide.
 WITH_DEFAULT = tuple(name for name in BUILT_IN if name != "allow_concurrent")
+ALWAYS_OURS = ("timeout", "allow_concurrent")  # known to the platform, in `params`
 OF_WORKERS = ("retry", "max_memory")  # what a worker asks for, and not who accepts a start
 
 
@@ -60,11 +61,16 @@ class Setting:
 
 def derived(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Derived:
     """Of a `forepaas.json` above these defaults; raises Invalid naming what is wrong in it."""
-    whole = above(defaults, config)
-    Retry.of(whole)
-    memory_of(whole)
-    max_running, exclusive = limits_of(whole)
-    return Derived(timeout_of(whole), priority_of(whole), expires_of(whole), max_running, exclusive)
+    return read({**defaults, **own_settings(config)})
+
+
+def read(settings: Mapping[str, Any]) -> Derived:
+    """Of settings by their names; raises Invalid naming what is wrong."""
+    found = {"params": dict(settings)}
+    Retry.of(found)
+    memory_of(found)
+    max_running, exclusive = limits_of(found)
+    return Derived(timeout_of(found), priority_of(found), expires_of(found), max_running, exclusive)
 
 
 def above(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,12 +81,31 @@ def above(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, A
 
 
 def own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that a `forepaas.json` makes, at its top or in `params`."""
+    """The settings that a `forepaas.json` makes, at its top or in `params`.
+
+    In `params` stand the author's own parameters as well: `"priority": 5` there is one of these.
+    """
     params = config.get("params") or {}
-    found = {name: params[name] for name in OF_ACTIONS if name in params}
+    found = {
+        name: params[name]
+        for name in OF_ACTIONS
+        if name in params and (name in ALWAYS_OURS or _can_be(name, params[name]))
+    }
     top = {name: config[name] for name in OF_ACTIONS if name in config and name != "timeout"}
     # `"retry": null` and the like stand for "nothing said", as they always have.
     return found | {n: v for n, v in top.items() if v is not None or n not in {"retry", "priority"}}
+
+
+def _can_be(name: str, value: Any) -> bool:
+    if name == "retry":
+        return isinstance(value, dict)
+    readers = {"priority": priority_of, "expires": expires_of, "max_memory": memory_of,
+               "max_concurrency": limits_of}  # fmt: skip
+    try:
+        readers[name]({"params": {name: value}})
+    except Invalid:
+        return False
+    return True
 
 
 def resolved(
@@ -132,7 +157,7 @@ def _check(name: str, value: Any) -> None:
         if name == "run_timeout":
             timeout_of({"params": {"timeout": value}})
         else:
-            derived({"params": {name: value}}, {})
+            read({name: value})
     except Invalid as error:
         raise Invalid(f"{name}: {str(error).removeprefix('forepaas.json: ')}") from None
 

@@ -22,7 +22,8 @@ def settings(level: dict[str, Any], where: str) -> dict[str, Any]:
         refuse(f"{where}/params", "must be an object")
     given = {**params, **{name: level[name] for name in SETTINGS if name in level}}
     try:
-        job_settings.derived({"params": given}, {})
+        job_settings.derived({"params": params}, {})
+        job_settings.read({name: level[name] for name in SETTINGS if name in level})
     except Invalid as error:
         refuse(where, str(error).removeprefix("forepaas.json: "))
     flag(given, "stop_on_failure", where)

@@ -162,13 +162,14 @@ def _pinned(
     if action is None:
         raise Invalid(f"{where}: there is no action {conf!r}")
     config = settings(action.config, under, over)
+    found = job_settings.derived(config, {})
     return {
         "id": action.id,
         "version": action.version,
         "title": action.name,
         "stop_on_failure": bool(config["params"].get("stop_on_failure")),
-        "timeout_s": job_settings.timeout_of(config),
-        "priority": job_settings.priority_of(config),
+        "timeout_s": found.timeout_s,
+        "priority": found.priority,
     }
 
 
@@ -186,7 +187,7 @@ def _pinned_workflow(
         "title": workflow.name,
         "stop_on_failure": bool(params.get("stop_on_failure")),
         "timeout_s": inner.timeout_s(params.get("run_timeout")),
-        "priority": job_settings.priority_of({"params": params}),
+        "priority": job_settings.derived({"params": params}, {}).priority,
         "plan": make_plan(conn, inner, inherited),
     }
 
