@@ -13,15 +13,13 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import psycopg
 from redis import RedisError
 
-from worker import logs
+from worker import folders, logs
 from worker.child import Child
 from worker.child_process import (
     IDLE_LIMIT_S,
@@ -64,7 +62,7 @@ class Supervisor:
         self.worker_id: UUID = uuid4()
         self.children: dict[int, ChildProcess] = {}  # by index of the slot
         self.slots = Slots(settings.workers)
-        self.folder = Path(tempfile.mkdtemp(prefix="dpe-actions-"))
+        self.folder = folders.make()
         self.stopping = False
         self.conn: psycopg.Connection | None = None
         self.watch = Watch(settings)

@@ -2,13 +2,16 @@
 
 import os
 import signal
+import tempfile
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.stack import Engine, until
 from worker import broker
+from worker import folders as folders_module
 
 SLOW = """
 import time
@@ -214,3 +217,19 @@ def test_f08_short_jobs_do_not_wait_behind_a_long_one(engine: Engine) -> None:
     for id in ids:
         assert engine.ended(id, 10).status == "SUCCESS"
     assert engine.job(long).status == "PROCESSING"
+
+
+def test_files_that_a_killed_worker_has_laid_out_go_with_the_next(engine: Engine) -> None:
+    def folders(pid: int) -> list[Path]:
+        return list(Path(tempfile.gettempdir()).glob(f"{folders_module.PREFIX}{pid}-*"))
+
+    killed = engine.worker(1)
+    assert engine.run(engine.push(SLOW), {"n": 1}).status == "SUCCESS"
+    (left,) = folders(killed.pid)
+    killed.end(signal.SIGKILL)
+    assert left.exists()
+    following = engine.worker(1)
+    until(lambda: not left.exists())
+    assert len(folders(following.pid)) == 1
+    following.end()
+    assert folders(following.pid) == []
