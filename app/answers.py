@@ -2,17 +2,21 @@
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from flask import Response
 from flask.json.provider import JSONProvider
+from werkzeug.datastructures import Headers
 
 from worker.store.actions import Action
 from worker.store.jobs import Accepted, Job
 from worker.store.priorities import PRIORITIES
 from worker.store.workflow_status import StepStatus
 from worker.store.workflows import Workflow
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
 
@@ -39,9 +43,19 @@ def encode(value: Any) -> bytes:
         return json.dumps(value, default=_text).encode()
 
 
+class Ready(Response):
+    """An answer with headers as they are sent: its length is known, its Location has ASCII alone.
+
+    Werkzeug looks for both in each answer anew, which takes as long as to find the route.
+    """
+
+    def get_wsgi_headers(self, environ: "WSGIEnvironment") -> Headers:
+        return self.headers
+
+
 def json_answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """An answer whose body is the value in JSON."""
-    return Response(encode(value), status, headers, mimetype="application/json")
+    return Ready(encode(value), status, headers, content_type="application/json")
 
 
 def job_url(execution_id: object) -> str:

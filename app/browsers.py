@@ -27,7 +27,7 @@ def guard(app: Flask, settings: Settings) -> None:
 
     @app.after_request
     def add(answer: Response) -> Response:
-        answer.headers.update(GUARDS)
+        answer.headers.extend(GUARDS)  # no view sets any of these
         if settings.cors_origins:
             answer.headers["Vary"] = "Origin"
             if request.headers.get("Origin") in settings.cors_origins:

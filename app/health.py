@@ -22,7 +22,6 @@ routes = Blueprint("health", __name__)
 
 PATIENCE_S = 1.0
 UNAVAILABLE = 503
-HEADERS = {"Cache-Control": "no-store"}
 
 logger = logging.getLogger("app")
 
@@ -63,7 +62,7 @@ _database, _broker = Probe(), Probe()
 @open_to_all
 def health() -> Response:
     """The process is up and answers."""
-    return json_answer({"status": "ok"}, headers=HEADERS)
+    return json_answer({"status": "ok"})
 
 
 @routes.get("/ready")
@@ -85,7 +84,6 @@ def ready() -> Response:
             "stuck": None if found is None else found.count("stuck"),
         },
         200 if ok else UNAVAILABLE,
-        HEADERS,
     )
 
 
