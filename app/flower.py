@@ -43,7 +43,8 @@ def main(settings: Settings) -> None:
     check(settings)
     settings.broker()
     settings.home.mkdir(parents=True, exist_ok=True)
-    from flower import command  # noqa: PLC0415 -- it, and Celery, are slow to load
+    from celery import states  # noqa: PLC0415 -- it, and Flower, are slow to load
+    from flower import command  # noqa: PLC0415
     from flower.views.monitor import Metrics  # noqa: PLC0415
     from tornado.web import authenticated  # noqa: PLC0415
 
@@ -51,6 +52,8 @@ def main(settings: Settings) -> None:
     from app.flower_catch_up import RecordedFlower  # noqa: PLC0415
     from worker.broker import celery  # noqa: PLC0415
 
+    # A state of ours, between those that Celery has: without a place it would be taken for an end.
+    states.PRECEDENCE_LOOKUP["BUILDING"] = states.PRECEDENCE_LOOKUP["STARTED"]
     if settings.database_url is None:
         logger.warning("DPE_DATABASE_URL is not set: ends that no event tells of are not seen")
     else:

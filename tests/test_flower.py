@@ -15,6 +15,7 @@ import pytest
 from flower.urls import handlers
 
 from app.stack_file import environment
+from tests.packages import slow_package
 from tests.stack import until
 from tests.up import DPE, Up, dpe, free_port, get
 
@@ -133,6 +134,35 @@ def test_flower_shows_a_worker_online_during_a_long_job(up: Up, tmp_path: Path) 
 
     until(lambda: time.monotonic() - began > 5.5, 8)  # two heartbeats would be missing by now
     assert all_online()
+
+
+def test_flower_shows_that_packages_are_being_built_and_then_that_it_started(
+    up: Up, tmp_path: Path
+) -> None:
+    flower = environment(up.home)["DPE_FLOWER_URL"]
+    packages, folder = tmp_path / "packages", tmp_path / "action"
+    config = {"display_name": "Builds", "dependencies": {"python": {slow_package(packages): None}}}
+    folder.mkdir()
+    (folder / "forepaas.json").write_text(json.dumps(config))
+    (folder / "main.py").write_text(
+        f"import pathlib, time\ndef customfunc(event):\n"
+        f"    while not pathlib.Path({str(folder / 'end')!r}).exists(): time.sleep(0.05)\n"
+    )
+    id = json.loads(up.run("action", "push", str(folder), "--json").stdout)["id"]
+    job = json.loads(up.run("start", "action", id, "--json").stdout)["execution_id"]
+
+    def states() -> tuple[str, str]:
+        status, body = get(f"{flower}/api/task/info/{job}")
+        shown = json.loads(up.run("job", "show", job, "--json").stdout)["status"]
+        return shown, json.loads(body)["state"] if status == 200 else body
+
+    until(lambda: states() == ("BUILDING", "BUILDING"))
+    listed = json.loads(up.run("job", "list", "--status", "building", "--json").stdout)
+    assert [one["execution_id"] for one in listed] == [job]
+    (packages / "go").touch()
+    until(lambda: states() == ("PROCESSING", "STARTED"), 30)
+    (folder / "end").touch()
+    until(lambda: states() == ("SUCCESS", "SUCCESS"))
 
 
 def test_flower_asks_for_the_password_and_does_not_show_it(tmp_path: Path, up: Up) -> None:

@@ -84,12 +84,14 @@ def _ask(
 def _build(this: Child, job: Claim, requirements: tuple[str, ...], log: JobLog) -> None:
     record, _ = this.connections()
     building.begin(record, job)
+    this.events.building()
     log.add(NOTICE, "dpe", f'"{job.name}" BUILDING with {", ".join(requirements)}')
     log.flush_live()
     environment_upkeep.sweep()
     environments.build(requirements)
     record, _ = this.connections()
     building.end(record, job)
+    this.events.built()
 
 
 def _start(this: Child, requirements: tuple[str, ...]) -> subprocess.Popen[bytes]:

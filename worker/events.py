@@ -49,6 +49,19 @@ class JobEvents:
             self._unsent.append(received)
             self._started = received | {"type": "task-started"}
 
+    def building(self) -> None:
+        """The job waits for its packages, and has not started yet."""
+        self._tell("task-building")
+
+    def built(self) -> None:
+        """They are there: it starts."""
+        self._tell("task-started")
+
+    def _tell(self, kind: str) -> None:
+        with self._guard:
+            self._started = None
+            self._unsent.append(self._event(kind))
+
     def end(self, status: str | None, error: str = "") -> None:
         """The attempt ended with SUCCESS, FAILED or RETRY, and `error` says why.
 

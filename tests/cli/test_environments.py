@@ -6,27 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.shell import Shell
-
-BACKEND = """
-import pathlib, zipfile
-def build_wheel(folder, *_):
-    with zipfile.ZipFile(pathlib.Path(folder) / "here-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("here.py", "WORD = 'from here'")
-        meta = "Metadata-Version: 2.1\\nName: here\\nVersion: 1.0\\n"
-        wheel.writestr("here-1.0.dist-info/METADATA", meta)
-        wheel.writestr("here-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nTag: py3-none-any\\n")
-        wheel.writestr("here-1.0.dist-info/RECORD", "")
-    return "here-1.0-py3-none-any.whl"
-"""
-PROJECT = """
-[build-system]
-requires = []
-build-backend = "backend"
-backend-path = ["."]
-[project]
-name = "here"
-version = "1.0"
-"""
+from tests.packages import slow_package
 
 
 @pytest.mark.slow
@@ -34,19 +14,17 @@ def test_environments_are_listed_with_the_actions_that_ask_for_them_and_removed(
     shell: Shell, tmp_path: Path
 ) -> None:
     package, folder = tmp_path / "package", tmp_path / "action"
-    package.mkdir()
-    (package / "backend.py").write_text(BACKEND)
-    (package / "pyproject.toml").write_text(PROJECT)
+    asked = slow_package(package)
+    (package / "go").touch()
     folder.mkdir()
-    asked = f"here @ {package.as_uri()}"
     config = {"display_name": "Asks", "function_name": "handle"}
     config |= {"dependencies": {"python": {asked: None}}}
     (folder / "forepaas.json").write_text(json.dumps(config))
-    (folder / "main.py").write_text("import here\ndef handle(event): return here.WORD")
+    (folder / "main.py").write_text("import slow\ndef handle(event): return slow.READY")
     id = shell.ok("action", "push", folder, "--json").data["id"]
     assert shell.ok("environment", "list", "--json").data == []
     started = shell.ok("start", "action", id, "--wait", "--json").data
-    assert started["result"] == "from here"
+    assert started["result"] is True
 
     (found,) = shell.ok("environment", "list", "--json").data
     assert found["requirements"] == [asked]

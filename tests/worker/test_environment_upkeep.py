@@ -9,40 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.packages import slow_package
 from tests.stack import Engine, until
 from worker import environment_upkeep, environments
 from worker.errors import Conflict, NotFound
 from worker.settings import current_settings
 
 NAP = """
-import time
+import pathlib, time
 def handle(event):
     print("asleep")
-    time.sleep(event.content)
+    while not pathlib.Path(event.content).exists():
+        time.sleep(0.05)
     import slow
     return slow.READY
-"""
-BACKEND = """
-import pathlib, time, zipfile
-def build_wheel(folder, *_):
-    while not pathlib.Path("go").exists():
-        time.sleep(0.05)
-    with zipfile.ZipFile(pathlib.Path(folder) / "slow-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("slow.py", "READY = True")
-        meta = "Metadata-Version: 2.1\\nName: slow\\nVersion: 1.0\\n"
-        wheel.writestr("slow-1.0.dist-info/METADATA", meta)
-        wheel.writestr("slow-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nTag: py3-none-any\\n")
-        wheel.writestr("slow-1.0.dist-info/RECORD", "")
-    return "slow-1.0-py3-none-any.whl"
-"""
-PROJECT = """
-[build-system]
-requires = []
-build-backend = "backend"
-backend-path = ["."]
-[project]
-name = "slow"
-version = "1.0"
 """
 pytestmark = pytest.mark.slow
 
@@ -62,9 +42,7 @@ def _home(
 @pytest.fixture
 def package(tmp_path: Path) -> str:
     """A package that is built when `go` is beside it."""
-    (tmp_path / "backend.py").write_text(BACKEND)
-    (tmp_path / "pyproject.toml").write_text(PROJECT)
-    return f"slow @ {tmp_path.as_uri()}"
+    return slow_package(tmp_path)
 
 
 def age(requirements: tuple[str, ...]) -> None:
@@ -80,7 +58,8 @@ def test_what_runs_stays_and_what_nobody_uses_goes(
     asked = (package,)
     action = engine.push(NAP, config={"dependencies": {"python": {package: None}}})
     engine.worker(1)
-    job = engine.start(action, 3)
+    wake = tmp_path / "wake"
+    job = engine.start(action, str(wake))
     until(lambda: "asleep" in str(engine.log(job)), 60)
     (there,) = environment_upkeep.environments_here()
     assert there.in_use
@@ -89,18 +68,18 @@ def test_what_runs_stays_and_what_nobody_uses_goes(
     environment_upkeep.sweep()
     with pytest.raises(Conflict, match="in use"):
         environment_upkeep.remove(there.name)
+    wake.touch()
     assert engine.ended(job).result is True
 
+    until(lambda: not environment_upkeep.environments_here()[0].in_use)
     age(asked)
-    (there,) = environment_upkeep.environments_here()
-    assert not there.in_use
     assert there.bytes > 1000
     environment_upkeep.sweep()
     assert environment_upkeep.environments_here() == []
     left = [path for path in environments.folder().rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in left) == 0  # no downloads either
     # The process that ran the first job is still there, its files are not: it is made anew.
-    assert engine.ended(engine.start(action, 0), 60).result is True
+    assert engine.ended(engine.start(action, str(wake)), 60).result is True
     environment_upkeep.remove(environment_upkeep.environments_here()[0].name)
     with pytest.raises(NotFound):
         environment_upkeep.remove(there.name)
@@ -120,7 +99,7 @@ def test_what_a_killed_build_left_goes_and_what_is_being_made_stays(
 ) -> None:
     action = engine.push(NAP, config={"dependencies": {"python": {package: None}}})
     worker = engine.worker(1)
-    job = engine.start(action, 0)
+    job = engine.start(action, str(tmp_path))
     until(drafts, 60)
     environment_upkeep.sweep()
     (left,) = drafts()  # it is being made

@@ -3,14 +3,23 @@
 import os
 import signal
 from pathlib import Path
+from uuid import UUID
 
 import psutil
 import pytest
 
+from tests.packages import slow_package
 from tests.stack import Engine, Worker, until
 from worker import broker
 from worker.errors import Invalid
-from worker.store import actions, jobs, workflow_starts, workflows
+from worker.store import (
+    actions,
+    job_list,
+    jobs,
+    workflow_starts,
+    workflow_status,
+    workflows,
+)
 
 WHICH = """
 import os, time
@@ -161,38 +170,12 @@ def test_a_step_of_a_workflow_runs_in_an_environment_and_is_followed(engine: Eng
     assert numbers(engine) == [7]
 
 
-BACKEND = """
-import pathlib, time, zipfile
-def build_wheel(folder, *_):
-    while not pathlib.Path("go").exists():
-        time.sleep(0.05)
-    with zipfile.ZipFile(pathlib.Path(folder) / "slow-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("slow.py", "READY = True")
-        meta = "Metadata-Version: 2.1\\nName: slow\\nVersion: 1.0\\n"
-        wheel.writestr("slow-1.0.dist-info/METADATA", meta)
-        wheel.writestr("slow-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nTag: py3-none-any\\n")
-        wheel.writestr("slow-1.0.dist-info/RECORD", "")
-    return "slow-1.0-py3-none-any.whl"
-"""
-PROJECT = """
-[build-system]
-requires = []
-build-backend = "backend"
-backend-path = ["."]
-[project]
-name = "slow"
-version = "1.0"
-"""
-
-
 @pytest.mark.slow
 def test_a_job_whose_packages_are_still_built_is_stopped_or_run_again(
     engine: Engine, tmp_path: Path
 ) -> None:
-    (tmp_path / "backend.py").write_text(BACKEND)
-    (tmp_path / "pyproject.toml").write_text(PROJECT)
     worker = engine.worker(1)
-    config = {"dependencies": {"python": {f"slow @ {tmp_path.as_uri()}": None}}}
+    config = {"dependencies": {"python": {slow_package(tmp_path): None}}}
     config |= {"params": {"timeout": "1s"}}
     action = engine.push("import slow\ndef handle(event): return slow.READY", config=config)
 
@@ -210,6 +193,37 @@ def test_a_job_whose_packages_are_still_built_is_stopped_or_run_again(
     (tmp_path / "go").touch()
     job = engine.ended(again, 30)
     assert (job.status, job.result, job.losses) == ("SUCCESS", True, 1)
+
+
+@pytest.mark.slow
+def test_what_is_built_shows_as_building_wherever_a_status_is_shown(
+    engine: Engine, tmp_path: Path
+) -> None:
+    config = {"dependencies": {"python": {slow_package(tmp_path): None}}}
+    action = engine.push("def handle(event): pass", config=config)
+    flow = workflows.push(
+        engine.conn, None, {"stages": [{"actions": [{"action_conf": action.id}]}]}
+    )
+    started = workflow_starts.start(engine.conn, jobs.Start(flow.id, None), queued=True)
+    assert started is not None
+    broker.publish(started.messages)
+    run_id = started.run.execution_id
+    engine.worker(1)
+
+    def listed(status: str) -> list[UUID]:
+        where = job_list.Filter(action_id=action.id, statuses=(status,))
+        found = job_list.list_jobs(engine.conn, where, newest_first=True, limit=10)
+        assert {job.status for job in found} <= {status}
+        return [job.execution_id for job in found]
+
+    (building,) = until(lambda: listed("BUILDING"))
+    (step,) = workflow_status.steps_of(engine.conn, run_id)
+    assert (step.status, step.executions[0].status) == ("BUILDING", "BUILDING")
+    assert listed("PROCESSING") == []
+    (tmp_path / "go").touch()
+    assert engine.ended(run_id, 60).status == "SUCCESS"
+    assert listed("SUCCESS") == [building]
+    assert listed("BUILDING") == []
 
 
 @pytest.mark.parametrize(

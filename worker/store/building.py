@@ -1,7 +1,8 @@
 """A claim whose packages are still being installed: its time has not begun.
 
-In all that counts it is a running job (claim, fence, heartbeat, stop), so its status is PROCESSING;
-`jobs` and `lookups` show it as BUILDING.
+In all that counts it is a running job: who builds for it has claimed it, so that the death of its
+worker, a stop and the fence are what they are for any claim.  So its row is PROCESSING, and whoever
+shows a status shows this one as BUILDING (`jobs.STATUS`).
 """
 
 from typing import LiteralString

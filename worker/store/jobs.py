@@ -63,15 +63,16 @@ class Job:
         return self.status in FINAL
 
 
-COLUMNS: LiteralString = """
-    execution_id, seq, action_id, version, name,
-    CASE WHEN building = attempt AND status = 'PROCESSING'
-      THEN 'BUILDING' ELSE status END AS status,
+# As everybody is shown it; in the row a job is PROCESSING from its claim on (see `building`).
+STATUS: LiteralString = """
+    CASE WHEN building = attempt AND status = 'PROCESSING' THEN 'BUILDING' ELSE status END"""
+COLUMNS: LiteralString = f"""
+    execution_id, seq, action_id, version, name, {STATUS} AS status,
     attempt, losses, event_type, priority,
     retry_of, submitted_at, published_at, started_at, ended_at, error, result, stats, run_id, step,
     CASE WHEN plan IS NOT NULL THEN 100 * (SELECT count(*) FROM json_object_keys(standings))
       / json_array_length(plan->'steps') END AS progress
-    """
+    """  # noqa: S608 -- constants
 
 
 @dataclass(frozen=True, slots=True)

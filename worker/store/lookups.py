@@ -8,7 +8,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import args_row
 
-from worker.store.jobs import Job
+from worker.store.jobs import STATUS, Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,8 @@ def look_up(conn: psycopg.Connection, asked: Sequence[Lookup]) -> list[Job | Non
 
     with conn.cursor(row_factory=args_row(found)) as cursor:
         rows = cursor.execute(
-            """
-            SELECT a.ordinal, j.execution_id, j.seq, j.action_id, j.version, j.name,
-                   CASE WHEN j.building = j.attempt AND j.status = 'PROCESSING'
-                     THEN 'BUILDING' ELSE j.status END,
+            f"""
+            SELECT a.ordinal, j.execution_id, j.seq, j.action_id, j.version, j.name, {STATUS},
                    j.attempt, j.losses, j.event_type, j.priority, j.retry_of, j.submitted_at,
                    j.published_at, j.started_at, j.ended_at, j.error, j.result, j.stats,
                    j.run_id, j.step,
@@ -43,7 +41,7 @@ def look_up(conn: psycopg.Connection, asked: Sequence[Lookup]) -> list[Job | Non
               SELECT FROM dpe.sessions o JOIN dpe.keys k ON k.id = o.key_id
               WHERE o.id = a.session AND o.expires_at > now()
                 AND k.revoked_at IS NULL AND k.expires_at > now())
-            """,
+            """,  # noqa: S608 -- constants
             [[one.execution_id for one in asked], [one.session_id for one in asked]],
         ).fetchall()
     jobs = dict(rows)

@@ -8,6 +8,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import class_row
 
+from worker.store.jobs import STATUS
 from worker.store.workflow_plan import Plan
 from worker.store.workflow_runs import look
 
@@ -80,13 +81,14 @@ def steps_of(conn: psycopg.Connection, run_id: UUID) -> list[StepStatus]:
 def _executions(conn: psycopg.Connection, run_id: UUID, plan: Plan) -> list[Execution]:
     with conn.cursor(row_factory=class_row(Execution)) as cursor:
         return cursor.execute(
-            """
-            SELECT step, nth, execution_id, status, item, started_at, ended_at, false AS kept
+            f"""
+            SELECT step, nth, execution_id, {STATUS} AS status, item, started_at, ended_at,
+                   false AS kept
             FROM dpe.jobs WHERE run_id = %(run)s
             UNION ALL
-            SELECT step, nth, execution_id, status, item, started_at, ended_at, true
+            SELECT step, nth, execution_id, {STATUS}, item, started_at, ended_at, true
             FROM dpe.jobs WHERE execution_id = ANY(%(kept)s::uuid[])
             ORDER BY step, nth
-            """,
+            """,  # noqa: S608 -- constants
             {"run": run_id, "kept": plan.kept_ids},
         ).fetchall()
