@@ -113,7 +113,7 @@ def test_flower_says_of_a_jobs_end_what_the_record_says(up: Up, tmp_path: Path) 
 
 def test_flower_shows_a_worker_online_during_a_long_job(up: Up, tmp_path: Path) -> None:
     flower = environment(up.home)["DPE_FLOWER_URL"]
-    (tmp_path / "main.py").write_text("import time\ndef customfunc(event): time.sleep(7)\n")
+    (tmp_path / "main.py").write_text("import time\ndef customfunc(event): time.sleep(12)\n")
     (tmp_path / "forepaas.json").write_text('{"display_name": "Long"}')
     id = json.loads(up.run("action", "push", str(tmp_path), "--json").stdout)["id"]
     began = time.monotonic()
@@ -124,7 +124,7 @@ def test_flower_shows_a_worker_online_during_a_long_job(up: Up, tmp_path: Path) 
         return status, json.loads(body)["state"] if status == 200 else body
 
     # While it runs, not when it is over.
-    assert until(lambda: shown() == (200, "STARTED"), 3)
+    assert until(lambda: shown() == (200, "STARTED"), 8)
 
     def all_online() -> bool:
         _, page = get(f"{flower}/workers?json=1")
