@@ -102,10 +102,10 @@ def _become(
         os.dup2(log, 2)
         # Our lock on the folder among them, which would outlive us otherwise.
         os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        setproctitle(title)  # it finds its place beside the variables that we came with
         os.environ.clear()
         os.environ.update(environ)
         current_settings.cache_clear()
-        setproctitle(title)
         run()
         code = 0
     except SystemExit as end:

@@ -1,161 +1,89 @@
-"""`dpe api`: the application under gunicorn, a few processes with many threads each."""
+"""`dpe api`: the application under granian, a few processes with many threads each.
+
+Granian speaks HTTP in compiled code, outside of Python's lock: an answer costs half of what it
+costs with a server in Python (docs/performance.md).
+"""
 
 import gc
 import logging
+import multiprocessing
 import os
 import select
+import signal
+import socket
 import sys
-from pathlib import Path
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
-from gunicorn.app.base import BaseApplication
-from gunicorn.arbiter import Arbiter
-from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
-from gunicorn.workers import gthread
-from gunicorn.workers.gthread import ThreadWorker
+from granian._granian import SocketHolder
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server.mp import MPServer, WorkerProcess
 
 from app import resources
-from app.answers import encode
 from app.web import build
-from worker.errors import NotMigrated
-from worker.settings import Settings
+from worker.errors import DpeError, NotMigrated
+from worker.settings import Settings, current_settings
 from worker.store import migrate
 from worker.store.database import connect
 
-LINGER_MS = 20  # that a thread waits for the next request of its connection
 GRACE_S = 10  # for requests under way when the process is asked to end
-MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 -- gunicorn makes its file there with mkstemp
-WORDS = {400: "Bad Request", 414: "URI Too Long", 431: "Request Header Fields Too Large",
-         500: "Internal Server Error"}  # fmt: skip
+RESPAWN_PAUSE_S = 0.2
+BACKLOG = 1024
+CONNECTIONS = 10_000  # of one process, idle ones as well; more wait in the kernel's queue
+KEEPALIVE_S = 75  # longer than a load balancer keeps its side open (60 s by custom)
+STALLED_S = 60  # a caller that takes nothing of its answer for so long is left
+MAX_HEAD_BYTES = 64 * 1024
+PARENT_INTERVAL_S = 1.0
 
 logger = logging.getLogger("app")
 
-# So long (s) connections of callers that might just send are kept when the process is asked to
-# end; gunicorn's 2 s are as long as `dpe up` gives all of it.
-gthread.STOP_KEEPALIVE_LINGER = 0.5  # type: ignore[attr-defined]  # unknown to its stubs
 
+class Server(MPServer):
+    """granian's, with sockets that its main process makes and holds: one for each process.
 
-class Worker(ThreadWorker):
-    """gunicorn's, but a thread stays with its connection, errors are JSON, no address is logged (it
-    may hold a token), and an end is not held up by requests that wait for their jobs.
+    Its own would share an address that another server has taken, and would lose the calls that
+    wait for a process that is killed; and all processes on one socket get unequal shares.
     """
 
-    def handle(self, conn: Any) -> Any:
-        """Answer a request, and those that follow on the same connection.
+    def _init_shared_socket(self) -> None:
+        _listen(self.bind_addr, self.bind_port, shared=False).close()
+        # Only Linux gives each of several sockets its share of the calls.
+        count = self.workers if sys.platform == "linux" else 1
+        self._listeners = [
+            _listen(self.bind_addr, self.bind_port, shared=count > 1) for _ in range(count)
+        ]
 
-        To give a connection back to the loop, and to be given it again, takes as long as a small
-        answer: so a thread that nobody else waits for keeps it for a moment.
-        """
-        kept = super().handle(conn)
-        while kept is True and self._more_comes(conn):
-            kept = super().handle(conn)
-        return kept
+    def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> WorkerProcess:
+        self._sso = self._listeners[idx % len(self._listeners)]
+        backlog = (BACKLOG,) if sys.platform == "linux" else ()
+        self._shd = SocketHolder(self._sso.fileno(), False, *backlog)  # pyright: ignore[reportCallIssue]
+        return super()._spawn_worker(idx, target, callback_loader)
 
-    def _more_comes(self, conn: Any) -> bool:
-        others_wait = self.tpool is None or self.tpool._work_queue.qsize() > 0
-        if others_wait or not self.alive:
-            return False
-        if conn.parser.unreader.buf.getvalue():
-            return True
-        poll = select.poll()  # not select(), which knows no descriptor above 1023
-        poll.register(conn.sock, select.POLLIN)
-        return bool(poll.poll(LINGER_MS))
-
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        """Begin to end: take no more, and let those that wait answer now."""
-        wsgi = getattr(self, "wsgi", None)
-        if self.alive and wsgi is not None:
-            # In the loop and not in the signal's handler, where no lock may be asked for.
-            self.method_queue.defer(resources.of(wsgi).waits.close)
-        super().handle_exit(sig, frame)
-
-    def is_parent_alive(self) -> bool:
-        """Whether gunicorn's main process is; asked each second.
-
-        Where it was killed, whoever is started in its place needs the address at once, and not when
-        the last request here has been answered.
-        """
-        if super().is_parent_alive():
-            return True
-        self.set_accept_enabled(False)
-        for listener in self.sockets:
+    def _drop_shared_socket(self) -> None:
+        for listener in self._listeners:
             listener.close()
-        self.alive = False
-        wsgi = getattr(self, "wsgi", None)
-        if wsgi is not None:
-            resources.of(wsgi).waits.close()
-        return False
-
-    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        """Answer what is no HTTP, or what broke off before the application saw it."""
-        status = _status(exc)
-        words = WORDS[status]
-        if status == 500:  # noqa: PLR2004
-            self.log.error("a request failed: %s", type(exc).__name__, exc_info=exc)
-        else:
-            self.log.warning("a request was refused: %s", words)
-        problem = {"error": words, "type": "about:blank", "title": words, "detail": words}
-        body = encode(problem | {"status": status})
-        head = (
-            f"HTTP/1.1 {status} {words}\r\nConnection: close\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        try:
-            client.sendall(head.encode() + body)
-        except OSError:
-            self.log.debug("nobody takes the answer any more")
 
 
-def _status(error: BaseException) -> int:
-    match error:
-        case LimitRequestLine():
-            return 414
-        case LimitRequestHeaders():
-            return 431
-        case ParseException():
-            return 400
-    return 500
-
-
-class Api(BaseApplication):
-    """gunicorn with everything set here; no file and no environment variable has a say."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        super().__init__()
-
-    def load_config(self) -> None:
-        settings = self._settings
-        values = {
-            "bind": f"[{settings.host}]:{settings.port}" if ":" in settings.host
-                    else f"{settings.host}:{settings.port}",
-            "proc_name": "dpe api",
-            "workers": settings.api_processes,
-            "threads": settings.api_threads,
-            "worker_class": Worker,
-            "keepalive": 75,  # longer than a load balancer keeps its side open (60 s by custom)
-            "graceful_timeout": GRACE_S,
-            # Addresses carry tokens: what was called is known from the jobs, not from here.
-            "accesslog": None,
-            "loglevel": "warning",
-            "control_socket_disable": True,
-            # Its heartbeat is a file's time: on a disk that is busy it would look dead.
-            "worker_tmp_dir": str(MEMORY_FOLDER) if os.access(MEMORY_FOLDER, os.W_OK) else None,
-            "worker_exit": _end_worker,
-        }  # fmt: skip
-        for name, value in values.items():
-            self.cfg.set(name, value)
-
-    def load(self) -> Any:
-        """The application; gunicorn calls it in each process, after the fork (F20)."""
-        return build(self._settings)
-
-
-def _end_worker(_: Arbiter, worker: Worker) -> None:
-    wsgi = getattr(worker, "wsgi", None)
-    if wsgi is not None:
-        resources.of(wsgi).close()
+def _listen(host: str, port: int, *, shared: bool) -> socket.socket:
+    """Raises DpeError where the address is taken or is none of this host's."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sys.platform == "linux":  # connections inherit it
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_S * 1000)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise DpeError(f"can't listen on {host}:{port}: {error.strerror}") from None
+    listener.setblocking(False)
+    return listener
 
 
 def main(settings: Settings) -> None:
@@ -163,11 +91,7 @@ def main(settings: Settings) -> None:
 
     A database that does not answer is no reason not to start: /ready says so until it does.
     """
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.WARNING,
-        format="%(asctime)s %(process)d %(name)s %(levelname)s %(message)s",
-    )
+    _log_to_stderr()
     try:
         with connect(settings.database(), "dpe-api") as conn:
             migrate.check(conn)
@@ -175,6 +99,76 @@ def main(settings: Settings) -> None:
         raise
     except psycopg.OperationalError as error:
         logger.warning("the database does not answer yet: %s", error)
+    if sys.platform == "linux":  # what is loaded now stays shared with the processes that answer
+        multiprocessing.set_start_method("fork", force=True)
     gc.collect()
-    gc.freeze()  # what is loaded now stays shared with the processes that answer
-    Api(settings).run()
+    gc.freeze()
+    server(settings, "app.server:application").serve()
+
+
+def server(settings: Settings, application: str) -> Server:
+    """The server of an application, named as `module:factory`."""
+    return Server(
+        application,
+        factory=True,
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.WSGI,
+        http=HTTPModes.http1,
+        workers=settings.api_processes,
+        blocking_threads=settings.api_threads,
+        backpressure=CONNECTIONS,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=KEEPALIVE_S * 1000, max_buffer_size=MAX_HEAD_BYTES
+        ),
+        respawn_failed_workers=True,
+        respawn_interval=RESPAWN_PAUSE_S,
+        workers_kill_timeout=GRACE_S,
+        # Addresses carry tokens: what was called is known from the jobs, not from here.
+        log_access=False,
+        log_level=LogLevels.error,
+        log_dictconfig={"loggers": {"_granian": {"handlers": [], "propagate": True}}},
+        websockets=False,
+        process_name="dpe api",
+    )
+
+
+def application() -> Any:
+    """What one process serves; granian calls it in each, after the fork (F20)."""
+    _log_to_stderr()
+    app = build(current_settings())
+    _before_the_end(resources.of(app).waits.close)
+    return app
+
+
+def _before_the_end(close: Callable[[], None]) -> None:
+    """Call `close` when this process is asked to end, which granian does not tell.
+
+    It sets handlers of its own after this; but a signal of any handler is written to this pipe too.
+    A process whose main process was killed asks itself: whoever is started in that one's place
+    needs the address.
+    """
+    parent = os.getppid()
+    received, sent = os.pipe()
+    os.set_blocking(sent, False)
+    signal.set_wakeup_fd(sent, warn_on_full_buffer=False)
+
+    def look() -> None:
+        signals = b""
+        while not {signal.SIGTERM, signal.SIGINT} & set(signals):
+            readable, _, _ = select.select([received], [], [], PARENT_INTERVAL_S)
+            signals = os.read(received, 64) if readable else b""
+            if os.getppid() != parent:
+                os.kill(os.getpid(), signal.SIGTERM)
+                break
+        close()
+
+    threading.Thread(target=look, name="end", daemon=True).start()
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.WARNING,
+        format="%(asctime)s %(process)d %(name)s %(levelname)s %(message)s",
+    )

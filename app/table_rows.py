@@ -1,10 +1,17 @@
-"""Rows of tables: a few to look at, all of them as a file that is sent while it is read."""
+"""Rows of tables: a few to look at, all of them as a file.
 
+The file is written whole before it is sent.  So what breaks off is answered as an error, and the
+transaction that keeps the rows still does not wait for a slow caller.
+"""
+
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from typing import IO
 
 import psycopg
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
+from werkzeug.wsgi import FileWrapper
 
 from app import query
 from app.auth import needs
@@ -18,10 +25,10 @@ from worker.store.database import connect
 routes = Blueprint("table_rows", __name__)
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 1000
-# Of one process.  Each holds a thread and a connection of its own for as long as it takes.
+# Of one process.  Each holds a thread and a file for as long as its caller takes.
 EXPORTS = 4
-STALLED_S = 60.0  # a caller that takes nothing for so long is left
-LONGEST = "1h"
+LONGEST = "1h"  # of a statement
+SENT_BYTES = 262_144  # at once
 MAX_ROWS = 2**63 - 1
 FORMATS = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
 
@@ -46,19 +53,23 @@ def export(dataset: str, name: str) -> Response:
     """All rows as they stood at one moment, as CSV or Parquet."""
     format = query.choice("format", "csv", FORMATS)
     limit = query.count("limit", 0, MAX_ROWS) or None
-    conn = _connection(dataset)
+    if not _under_way.acquire(blocking=False):
+        raise Unavailable(f"{EXPORTS} exports are under way in this process", "try again later")
+    file = tempfile.TemporaryFile()  # noqa: SIM115 -- closed when the answer is sent
+
+    def end() -> None:
+        file.close()
+        _under_way.release()
+
     try:
-        _make_stand_still(conn)
-        table = table_rows.readable(conn, dataset, name)
-        # Of a stalled caller nothing else would be noticed for hours.
-        socket = request.environ.get("gunicorn.socket")
-        if socket is not None:
-            socket.settimeout(STALLED_S)
-        answer = Response(_export(format)(conn, table, limit), content_type=FORMATS[format])
+        _write(file, _export(format), dataset, name, limit)
+        answer = Response(FileWrapper(file, SENT_BYTES), content_type=FORMATS[format])
+        answer.content_length = file.tell()
+        file.seek(0)
     except BaseException:
-        _end(conn)
+        end()
         raise
-    answer.call_on_close(lambda: _end(conn))
+    answer.call_on_close(end)
     answer.headers["Content-Disposition"] = f'attachment; filename="{_plain(name)}.{format}"'
     return answer
 
@@ -71,32 +82,28 @@ def _export(format: str) -> Export:
     return parquet
 
 
-def _connection(dataset: str) -> psycopg.Connection:
-    """A connection outside of the pool, which starts need; give it back to `_end`."""
-    if not _under_way.acquire(blocking=False):
-        raise Unavailable(f"{EXPORTS} exports are under way in this process", "try again later")
-    try:
-        url = url_elsewhere(dataset) or resources().settings.database()
-        conn = connect(url, "dpe-export", autocommit=False)
-    except BaseException:
-        _under_way.release()
-        raise
-    return conn
-
-
-def _make_stand_still(conn: psycopg.Connection) -> None:
-    """Begin a transaction to which the rows are those of this moment, for a while."""
-    conn.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-    conn.read_only = True
-    conn.execute(
-        f"SET LOCAL statement_timeout = '{LONGEST}'; SET LOCAL datestyle = 'ISO, YMD';"
-        f" SET LOCAL idle_in_transaction_session_timeout = '{STALLED_S}s'".encode()
-    )
-
-
-def _end(conn: psycopg.Connection) -> None:
-    conn.close()
-    _under_way.release()
+def _write(file: IO[bytes], export: Export, dataset: str, name: str, limit: int | None) -> None:
+    """Raises NotFound; Unavailable where there is no room, or the database breaks off."""
+    # A connection outside of the pool, which starts need.
+    url = url_elsewhere(dataset) or resources().settings.database()
+    with connect(url, "dpe-export", autocommit=False) as conn:
+        # To this transaction the rows are those of this moment, for a while.
+        conn.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        conn.read_only = True
+        conn.execute(
+            f"SET LOCAL statement_timeout = '{LONGEST}'; SET LOCAL datestyle = 'ISO, YMD'".encode()
+        )
+        table = table_rows.readable(conn, dataset, name)
+        try:
+            for data in export(conn, table, limit):
+                file.write(data)
+            file.flush()
+        except OSError as error:
+            raise Unavailable(
+                f"the file of the export can't be written in {tempfile.gettempdir()}:"
+                f" {error.strerror}",
+                "make room there, set TMPDIR to another folder, or ask for fewer rows (limit)",
+            ) from None
 
 
 def _plain(name: str) -> str:

@@ -58,8 +58,7 @@ def test_tokens_and_secrets_are_in_no_file_and_not_in_flower(tmp_path: Path) -> 
     names = {path.relative_to(up.home).parts[0] for path in files}
     assert {"log", "postgres", "valkey", "up.log", "flower.db.dat"} <= names, names
     log = (up.home / "log" / "api.log").read_text()
-    assert "a request was refused" in log  # so something was written
-    assert "failed (id" in log
+    assert "failed (id" in log  # so something was written
     for word in (token, token.split(".")[0], left["DPE_SECRETKEY"], SECRET):
         assert word not in flower
         assert [path for path, text in files.items() if word.encode() in text] == []

@@ -140,12 +140,12 @@ def test_told_while_it_starts_it_ends_in_order(
 
 
 def test_a_role_that_does_not_start_says_why(tmp_path: Path, started: list[Up]) -> None:
-    (tmp_path / "gunicorn.py").write_text("raise RuntimeError('there is no gunicorn today')")
+    (tmp_path / "granian.py").write_text("raise RuntimeError('there is no granian today')")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     started.append(up := Up(tmp_path / "home", "--no-flower", PYTHONPATH=path))
     assert up.process.wait(30) == 1
     assert "api does not start (exit code 1): " in up.said()
-    assert "there is no gunicorn today" in up.said()
+    assert "there is no granian today" in up.said()
     assert processes(tmp_path / "home") == []
 
 

@@ -3,16 +3,16 @@
 import csv
 import io
 import json
-from http.client import HTTPConnection, IncompleteRead
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 import pyarrow.parquet as pq
 import pytest
 
 from tests.cli.shell import Shell
+from tests.stack import until
 
 
 @pytest.fixture
@@ -84,25 +84,22 @@ def test_rows_are_exported_whole_or_not_at_all(shell: Shell, tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".json"] == ["till.parquet"]
 
 
-def test_an_export_that_breaks_off_is_seen_as_broken(shell: Shell, till: Any) -> None:
-    # More than fits into all buffers between, so that it is under way when it is ended.
-    till.execute("CREATE TABLE data_shop.large AS SELECT repeat('x', 1000) FROM"
-                 " generate_series(1, 100000)")  # fmt: skip
-    token = shell.ok("token").out.strip()
-    address = urlsplit(shell.ok("env", "--json").data["DPE_URL"])
-    connection = HTTPConnection(address.hostname or "", address.port, timeout=20)
-    connection.request("GET", f"/dwh/v4/tables/data_shop/large/export?token={token}")
-    answer = connection.getresponse()
-    assert (answer.status, len(answer.read(1000))) == (200, 1000)
-    ended = till.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE application_name = 'dpe-export'"
-    ).fetchall()
-    assert ended == [(True,)]
-    with pytest.raises(IncompleteRead):
-        answer.read()
-    connection.close()
-    assert len(shell.ok("table", "export", "data_shop.large", "--limit", "2").out) == 2009
+def test_an_export_that_breaks_off_is_an_error_and_no_half_file(
+    shell: Shell, till: Any, tmp_path: Path
+) -> None:
+    ended = """
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE application_name = 'dpe-export' AND wait_event_type = 'Lock'
+        """
+    out = tmp_path / "till.csv"
+    url = shell.ok("env", "--json").data["DPE_DATABASE_URL"]
+    with ThreadPoolExecutor(1) as caller, psycopg.connect(url) as holder:
+        holder.execute("LOCK TABLE data_shop.till")  # so that it is under way when it is ended
+        exported = caller.submit(shell.fails, "table", "export", "data_shop.till", "--out", out)
+        until(lambda: till.execute(ended).fetchall())
+        assert "database" in exported.result()
+    assert not out.exists()
+    assert len(shell.ok("table", "export", "data_shop.till").out.splitlines()) == 3
 
 
 def test_a_table_of_others_is_taken_over(shell: Shell, till: Any, file: Path) -> None:
