@@ -24,8 +24,11 @@ import psutil
 import psycopg
 
 from app.embedded import Postgres
+from worker import pandas_texts
 from worker.lakehouse import bulk_insert, connect
 from worker.store import claims, database
+
+pandas_texts.keep_as_objects()  # as in the processes that call handlers
 
 Pair = tuple[tuple[float, float], tuple[float, float]]  # (seconds, CPU seconds) of both
 

@@ -19,7 +19,7 @@ import psycopg
 from redis import RedisError
 
 import worker.lakehouse  # noqa: F401 -- pandas and all, once, before the fork: its memory is shared
-from worker import broker, elsewhere, environments
+from worker import broker, elsewhere, environments, pandas_texts
 from worker.child import Child, this_process
 from worker.content import decoded
 from worker.errors import ClaimLost, DpeError
@@ -35,6 +35,8 @@ from worker.store.workflow_steps import Given
 from worker.store.workflow_steps import given as given_to
 
 logger = logging.getLogger("worker.attempt")
+
+pandas_texts.keep_as_objects()  # in all processes that call handlers
 
 
 @dataclass(frozen=True, slots=True)

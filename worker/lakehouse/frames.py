@@ -21,7 +21,6 @@ INTEGERS = {_OIDS["int2"], _OIDS["int4"], _OIDS["int8"], _OIDS["oid"]}
 FLOATS = {_OIDS["float4"], _OIDS["float8"]}
 NUMERIC, BOOLEAN = types["numeric"].oid, types["bool"].oid
 TIMESTAMP, TIMESTAMPTZ = types["timestamp"].oid, types["timestamptz"].oid
-TEXTS = {types[name].oid for name in ("text", "varchar", "bpchar", "name")}
 
 
 class Rows:
@@ -90,7 +89,7 @@ def _series(oid: int, values: Sequence[Any]) -> pd.Series:
         return _times(found, "datetime64[us]")
     if oid == TIMESTAMPTZ:
         return _times(found, "datetime64[us, UTC]")
-    return pd.Series(found, dtype="str" if oid in TEXTS else object)
+    return pd.Series(found, dtype=object)
 
 
 def _times(found: list[Any], dtype: str) -> pd.Series:
