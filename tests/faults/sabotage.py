@@ -24,15 +24,15 @@ class Sabotage:
 BUILDS = {
     "no_fence": Sabotage(
         "a worker that lost its claim can commit",
-        "worker/store/claims.py",
-        "WHERE execution_id = %(id)s AND attempt = %(attempt)s AND status = 'PROCESSING'",
-        "WHERE execution_id = %(id)s",
+        "worker/store/migrations/0030_end_job.sql",
+        "WHERE execution_id = id AND attempt = owner_attempt AND status = 'PROCESSING'",
+        "WHERE execution_id = id",
     ),
     "status_apart": Sabotage(
         "the rows are committed before the status, in a transaction of their own",
         "worker/store/claims.py",
-        "    try:\n        with job.conn.pipeline():",
-        "    job.conn.commit()\n    try:\n        with job.conn.pipeline():",
+        "    try:\n        if job.run_id is None",
+        "    job.conn.commit()\n    try:\n        if job.run_id is None",
     ),
     "no_watch": Sabotage(
         "nobody keeps the watch",

@@ -46,26 +46,27 @@ def undo(conn: psycopg.Connection) -> None:
 
 
 def execute_in_savepoint(conn: psycopg.Connection, statement: str) -> PGresult:
-    """Execute one statement, values written into it, in a savepoint: all in one round trip.
+    """Execute one statement, values written into it, as if in a savepoint: in one round trip.
 
     Raises psycopg.Error, and then the statement has left nothing, and UnicodeEncodeError.  This
     takes a third of the processor time of psycopg's cursor (5 rows: 25 µs, not 45 to 60), and a
     pipeline takes 100.  The price is that values are quoted by us: see `literal`.
     """
-    begin = ""
-    if conn.pgconn.transaction_status == TransactionStatus.IDLE and not conn.autocommit:
-        begin = "BEGIN;"
-    text = f"{begin}SAVEPOINT dpe;{statement};RELEASE dpe".encode()
+    # The first of a transaction needs none: undone with all of it, nothing else is lost.
+    is_first = conn.pgconn.transaction_status == TransactionStatus.IDLE and not conn.autocommit
+    text = f"BEGIN;{statement}" if is_first else f"SAVEPOINT dpe;{statement};RELEASE dpe"
     with conn.lock:
-        conn.pgconn.send_query(text)
+        conn.pgconn.send_query(text.encode())
         results = conn.wait(generators.execute(conn.pgconn))
     for result in results:
         if result.status not in _FINE:
             error = errors.error_from_result(result, encoding="utf-8")
-            if results.index(result) > (1 if begin else 0):
+            if is_first and not conn.closed:
+                conn.rollback()
+            elif results.index(result) > 0:
                 undo(conn)
             raise error
-    return results[-2]
+    return results[1]
 
 
 _FINE = {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}

@@ -1,6 +1,8 @@
 """Connections to Postgres: a pool for the many threads of the API, one for each worker process."""
 
+import re
 import select
+from collections.abc import Iterable
 from typing import Any
 
 import psycopg
@@ -71,3 +73,18 @@ def open_pool(
         open=True,
     )
     return pool
+
+
+_PLAIN = re.compile(r"[\w.:+, -]*", re.ASCII)
+
+
+def plain_array(values: Iterable[object]) -> str:
+    """An array as Postgres reads it, of ids, numbers, instants, truths or None.
+
+    psycopg's own, which looks at each value for how to send it, takes a third of the processor time
+    of a statement that has ten of them.  Raises ValueError for a value that needs quotes.
+    """
+    text = ",".join(["NULL" if value is None else str(value) for value in values])
+    if not _PLAIN.fullmatch(text):
+        raise ValueError(f"not to be written without quotes: {text}")
+    return "{" + text + "}"

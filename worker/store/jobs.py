@@ -13,6 +13,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from worker.store import workflow_runs
+from worker.store.database import plain_array
 
 FINAL = ("SUCCESS", "FAILED", "TIMEOUT", "STOPPED")
 
@@ -105,8 +106,8 @@ def accept_all(conn: psycopg.Connection, starts: Sequence[Start]) -> list[Accept
     statement.  Where it fails, `unpublished` says so; where the process dies in between, the watch
     finds it.  Those that are due later are stored as SUBMITTED; the watch publishes them.  None
     stands for a start whose action does not exist, whose session has ended, or whose action allows
-    one open job (see `turns`).  Arrays go binary: as text, each quote of an event is escaped by a
-    regular expression.
+    one open job (see `turns`).  The events go as a binary array: as text, each of their quotes is
+    escaped by a regular expression.
     """
     ids = [start.execution_id for start in starts]
     with conn.cursor(row_factory=class_row(Accepted)) as cursor:
@@ -121,7 +122,7 @@ def accept_all(conn: psycopg.Connection, starts: Sequence[Start]) -> list[Accept
                    CASE WHEN NOT waits THEN now() END,
                    due + coalesce(s.expires_s, v.expires_s) * interval '1 second',
                    v.max_running, v.max_running IS NOT NULL
-            FROM unnest(%b::uuid[], %b::text[], %b::text[], %s::text[], %s::bigint[], %s::text[],
+            FROM unnest(%s::uuid[], %s::text[], %b::text[], %s::text[], %s::bigint[], %s::text[],
                         %s::smallint[], %s::float8[], %s::timestamptz[], %s::float8[],
                         %s::boolean[])
                  WITH ORDINALITY AS s (id, action, event, type, key, session, priority, delay_s,
@@ -142,17 +143,17 @@ def accept_all(conn: psycopg.Connection, starts: Sequence[Start]) -> list[Accept
                       priority, held
             """,
             [
-                ids,
-                [start.action_id for start in starts],
+                plain_array(ids),
+                plain_array(start.action_id for start in starts),
                 [start.event for start in starts],
-                [start.event_type for start in starts],
-                [start.key_id for start in starts],
-                [start.session_id for start in starts],
-                [start.priority for start in starts],
-                [start.delay_s for start in starts],
-                [start.not_before for start in starts],
-                [start.expires_s for start in starts],
-                [start.in_line for start in starts],
+                plain_array(start.event_type for start in starts),
+                plain_array(start.key_id for start in starts),
+                plain_array(start.session_id for start in starts),
+                plain_array(start.priority for start in starts),
+                plain_array(start.delay_s for start in starts),
+                plain_array(start.not_before for start in starts),
+                plain_array(start.expires_s for start in starts),
+                plain_array(start.in_line for start in starts),
             ],
         ).fetchall()
     accepted = {row.execution_id: row for row in rows}

@@ -8,6 +8,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import args_row
 
+from worker.store.database import plain_array
 from worker.store.jobs import STATUS, Job
 
 
@@ -42,7 +43,10 @@ def look_up(conn: psycopg.Connection, asked: Sequence[Lookup]) -> list[Job | Non
               WHERE o.id = a.session AND o.expires_at > now()
                 AND k.revoked_at IS NULL AND k.expires_at > now())
             """,  # noqa: S608 -- constants
-            [[one.execution_id for one in asked], [one.session_id for one in asked]],
+            [
+                plain_array(one.execution_id for one in asked),
+                plain_array(one.session_id for one in asked),
+            ],
         ).fetchall()
     jobs = dict(rows)
     return [jobs.get(ordinal) for ordinal in range(1, len(asked) + 1)]

@@ -1,0 +1,27 @@
+-- The end of an attempt, as one call: with the COMMIT in the same query it is one round trip, and
+-- its plan is kept by the session.  Status, error, result, stats and log of a job change together.
+-- Whoever is not the owner any more is told so by an error (DP001), and can't commit.
+CREATE FUNCTION dpe.end_attempt(
+  id uuid, owner_attempt int, new_status text, pause_s float8, new_error json, new_result json,
+  new_stats json, log_part int, log_lines text
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE dpe.jobs
+  SET status = new_status,
+      ended_at = CASE WHEN new_status <> 'SUBMITTED' THEN clock_timestamp() END,
+      due_at = CASE WHEN new_status = 'SUBMITTED'
+        THEN clock_timestamp() + pause_s * interval '1 second' ELSE due_at END,
+      failures = failures + CASE WHEN new_status = 'SUBMITTED' THEN 1 ELSE 0 END,
+      published_at = CASE WHEN new_status = 'SUBMITTED' THEN NULL ELSE published_at END,
+      deadline = NULL,
+      held = max_running IS NOT NULL AND new_status = 'SUBMITTED',
+      error = new_error, result = new_result, stats = new_stats
+  WHERE execution_id = id AND attempt = owner_attempt AND status = 'PROCESSING';
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'attempt % of % is no longer the owner', owner_attempt, id
+      USING ERRCODE = 'DP001';
+  END IF;
+  INSERT INTO dpe.job_logs (execution_id, attempt, part, lines)
+  VALUES (id, owner_attempt, log_part, log_lines);
+END
+$$;
