@@ -89,7 +89,7 @@ def until_written(conn: psycopg.Connection, starts: int) -> None:
     while (found := rows_written(conn)) < starts * 5:
         if time.monotonic() > until:
             raise RuntimeError(f"{starts * 5 - found} rows are missing")
-        time.sleep(0.01)
+        time.sleep(0.05)  # to count them takes Postgres some milliseconds
     row = conn.execute(
         "SELECT count(*), count(DISTINCT order_id) FROM data_prim.event_archive"
     ).fetchone()

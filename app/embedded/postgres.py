@@ -29,6 +29,9 @@ SETTINGS = """
 listen_addresses = ''
 max_connections = 200
 shared_buffers = 128MB
+# A large COPY fills the log quicker than it is written by itself: so it need not write it as well.
+wal_buffers = 32MB
+wal_writer_delay = 10ms
 timezone = 'UTC'
 log_timezone = 'UTC'
 logging_collector = off
