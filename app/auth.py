@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 from flask import g, request
 
 from app.recording import is_recorded, recorded
-from app.resources import resources
+from app.resources import Resources, resources
 from worker.errors import Forbidden, Unauthenticated
 from worker.store import access
 from worker.store.access import Session, within
@@ -91,7 +91,7 @@ def token_secret() -> str:
 
 def check_session() -> None:
     """Ask Postgres whether the request's session is open; raises Unauthenticated."""
-    _authenticate(known_will_do=False)
+    read_session(resources(), token())
 
 
 def token() -> str:
@@ -103,15 +103,18 @@ def token() -> str:
     return given
 
 
-def _authenticate(known_will_do: bool) -> Session:
-    given = token()
-    held = resources()
-    found = held.sessions.get(given) if known_will_do else None
-    if found is None:
-        secret = held.tokens.unseal(given)
-        with held.pool.connection() as conn:
-            found = access.find_session(conn, secret)
-        held.sessions.keep(given, found)
+def read_session(held: Resources, token: str) -> Session:
+    """The open session of a token, as Postgres has it now; raises Unauthenticated."""
+    secret = held.tokens.unseal(token)
+    with held.pool.connection() as conn:
+        found = access.find_session(conn, secret)
+    held.sessions.keep(token, found)
     if found is None:
         raise Unauthenticated
     return found
+
+
+def _authenticate(known_will_do: bool) -> Session:
+    given, held = token(), resources()
+    known = held.sessions.get(given) if known_will_do else None
+    return known or read_session(held, given)

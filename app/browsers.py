@@ -22,15 +22,19 @@ ALLOWED = {
 }
 
 
+def guards(settings: Settings) -> dict[str, str]:
+    """The headers that every answer has, whoever asks."""
+    return GUARDS | ({"Vary": "Origin"} if settings.cors_origins else {})
+
+
 def guard(app: Flask, settings: Settings) -> None:
     """Add the headers to every answer; pages of `DPE_CORS_ORIGINS` may call, of no other site."""
+    always = guards(settings)
 
     @app.after_request
     def add(answer: Response) -> Response:
-        answer.headers.extend(GUARDS)  # no view sets any of these
-        if settings.cors_origins:
-            answer.headers["Vary"] = "Origin"
-            if request.headers.get("Origin") in settings.cors_origins:
-                answer.headers.update(ALLOWED)
-                answer.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
+        answer.headers.extend(always)  # no view sets any of these
+        if settings.cors_origins and request.headers.get("Origin") in settings.cors_origins:
+            answer.headers.update(ALLOWED)
+            answer.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
         return answer

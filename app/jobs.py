@@ -9,10 +9,10 @@ import psycopg
 from flask import Blueprint, Response, request
 
 from app import query
-from app.answers import job_json, job_url, json_answer, step_json
+from app.answers import Reply, job_json, job_url, json_answer, step_json
 from app.auth import check_session, check_touch, needs, session
 from app.job_log import log_answer
-from app.resources import resources
+from app.resources import Resources, resources
 from app.starts import ACCEPTED, POLL_AFTER_S, answer
 from worker.errors import Conflict, Invalid, NotFound
 from worker.store import actions, job_list, jobs, workflow_starts, workflow_status, workflows
@@ -22,6 +22,7 @@ from worker.store.lookups import Lookup
 
 routes = Blueprint("jobs", __name__)
 
+READ = "dpe:job:read"
 STATUSES = ("SUBMITTED", "QUEUED", "BUILDING", "PROCESSING", *FINAL)
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
 ID_DIGITS, FEWEST_DIGITS = 32, 7
@@ -30,7 +31,7 @@ MAX_SEQ = 2**63 - 1
 
 @routes.get("/dpe/v3/jobs")
 @routes.get("/dpe/v3/job")
-@needs("dpe:job:read")
+@needs(READ)
 def list_jobs() -> Response:
     """Jobs in order of acceptance, a page at a time."""
     limit = query.count("limit", DEFAULT_LIMIT, MAX_LIMIT)
@@ -54,7 +55,7 @@ def list_jobs() -> Response:
 
 @routes.get("/dpe/v3/jobs/<execution_id>")
 @routes.get("/dpe/v3/job/<execution_id>")
-@needs("dpe:job:read", checked_with_the_statement=True)
+@needs(READ, checked_with_the_statement=True)
 def one(execution_id: str) -> Response:
     """One job; with `?wait=`, when it has ended."""
     wait_s = query.wait_s()
@@ -62,13 +63,19 @@ def one(execution_id: str) -> Response:
     if wait_s and not job.ended:
         ended = resources().waits.until_ended(job.execution_id, wait_s)
         job = ended or _look_up(str(job.execution_id))
-    headers = {} if job.ended else {"Retry-After": POLL_AFTER_S}
-    shown = job_json(job)
+    return json_answer(*shown(resources(), job, wait_s))
+
+
+def shown(held: Resources, job: Job, waited_s: float = 0.0) -> Reply:
+    """How one job is shown to whoever asks for it; a run of a workflow with its steps."""
+    value = job_json(job)
     if job.progress is not None:
-        with resources().pool.connection() as conn:
+        with held.pool.connection() as conn:
             steps = workflow_status.steps_of(conn, job.execution_id)
-        shown["steps"] = [step_json(step) for step in steps]
-    return json_answer(shown, ACCEPTED if wait_s and not job.ended else 200, headers)
+        value["steps"] = [step_json(step) for step in steps]
+    if job.ended:
+        return value, 200, {}
+    return value, ACCEPTED if waited_s else 200, {"Retry-After": POLL_AFTER_S}
 
 
 def _look_up(execution_id: str) -> Job:
@@ -85,7 +92,7 @@ def _look_up(execution_id: str) -> Job:
 
 @routes.get("/dpe/v3/jobs/<execution_id>/logs")
 @routes.get("/dpe/v3/job/<execution_id>/logs")
-@needs("dpe:job:read")
+@needs(READ)
 def logs(execution_id: str) -> Response:
     """The log of one job."""
     with resources().pool.connection() as conn:
@@ -94,7 +101,7 @@ def logs(execution_id: str) -> Response:
 
 @routes.get("/dpe/v3/actions/<id>/logs/<execution_id>")
 @routes.get("/dpe/v3/action/<id>/logs/<execution_id>")
-@needs("dpe:job:read")
+@needs(READ)
 def logs_of_action(id: str, execution_id: str) -> Response:
     """The same log, under the address that the platform gives it."""
     with resources().pool.connection() as conn:

@@ -6,14 +6,16 @@ import psycopg
 from flask import Blueprint, Response, g
 
 from app import body, checked_starts, query
-from app.answers import accepted_json, job_json, job_url, json_answer
+from app.answers import Reply, accepted_json, job_json, json_answer
 from app.auth import check_session, check_touch, needs, session
-from app.resources import resources
+from app.resources import Resources, resources
 from worker.errors import NotFound
 from worker.store import idempotency, jobs, turns
+from worker.store.access import Session
 
 routes = Blueprint("starts", __name__)
 
+PERMISSION = "dpe:action:start"
 ACCEPTED = 202
 POLL_AFTER_S = "1"
 ACTION_ID = re.compile("[0-9a-f]{24}")
@@ -21,7 +23,7 @@ ACTION_ID = re.compile("[0-9a-f]{24}")
 
 @routes.post("/dpe/v3/actions/<id>/start")
 @routes.post("/dpe/v3/action/<id>/start")
-@needs("dpe:action:start", checked_with_the_statement=True)
+@needs(PERMISSION, checked_with_the_statement=True)
 def start(id: str) -> Response:
     """Accept an event for an action: durable when this answers."""
     wait_s = query.wait_s()
@@ -29,7 +31,7 @@ def start(id: str) -> Response:
     event = body.event()
     # Checked here: what Postgres can't take, like a NUL, would fail all starts of its statement.
     if not ACTION_ID.fullmatch(id):
-        raise _unknown(id)
+        raise unknown(id)
     delay_s, not_before = query.due()
     start = jobs.Start(
         id,
@@ -51,7 +53,7 @@ def start(id: str) -> Response:
     found = accept(start, key)
     if found is None:
         check_session()  # it may have ended since it was read
-        raise _unknown(id)
+        raise unknown(id)
     return answer(*found, wait_s)
 
 
@@ -60,18 +62,21 @@ def accept(start: jobs.Start, key: str | None) -> tuple[jobs.Accepted, str] | No
 
     None: no such action, or its session has ended.
     """
-    return _accept(start) if key is None else _accept_once(start, key)
+    if key is not None:
+        return _accept_once(start, key)
+    return accept_without_key(resources(), session(), start)
 
 
-def _accept(start: jobs.Start) -> tuple[jobs.Accepted, str] | None:
-    held = resources()
-    held.limits.check(session())
-    return held.intake.accept(start) or _accept_alone(start)
+def accept_without_key(
+    held: Resources, caller: Session, start: jobs.Start
+) -> tuple[jobs.Accepted, str] | None:
+    """As `accept`, for whoever has the session at hand; raises TooMany."""
+    held.limits.check(caller)
+    return held.intake.accept(start) or _accept_alone(held, start)
 
 
-def _accept_alone(start: jobs.Start) -> tuple[jobs.Accepted, str] | None:
+def _accept_alone(held: Resources, start: jobs.Start) -> tuple[jobs.Accepted, str] | None:
     """Accept a start of an action that allows one open job: those it never shares a statement."""
-    held = resources()
     with held.pool.connection() as conn:
         accepted = turns.accept_alone(conn, start)
     if accepted is None:
@@ -101,7 +106,16 @@ def _accept_once(start: jobs.Start, key: str) -> tuple[jobs.Accepted, str] | Non
 
 def answer(accepted: jobs.Accepted, status: str, wait_s: float, type: str = "action") -> Response:
     """Answer an accepted start: at once, or with its end within `wait_s` seconds."""
-    held = resources()
+    shown, code, headers = outcome(resources(), accepted, status, wait_s, type)
+    if g.get("replayed"):
+        headers["Idempotent-Replayed"] = "true"
+    return json_answer(shown, code, headers)
+
+
+def outcome(
+    held: Resources, accepted: jobs.Accepted, status: str, wait_s: float, type: str = "action"
+) -> Reply:
+    """What `answer` says, for whoever makes no Response of it."""
     job = None
     if wait_s:
         job = held.waits.until_ended(accepted.execution_id, wait_s)
@@ -109,13 +123,12 @@ def answer(accepted: jobs.Accepted, status: str, wait_s: float, type: str = "act
         with held.pool.connection() as conn:
             job = jobs.get(conn, accepted.execution_id)
     shown = accepted_json(accepted, status, type) if job is None else job_json(job)
-    headers = {"Location": job_url(accepted.execution_id)}
-    if g.get("replayed"):
-        headers["Idempotent-Replayed"] = "true"
+    headers = {"Location": shown["url"]}
     if job is not None and job.ended:
-        return json_answer(shown, headers=headers)
-    return json_answer(shown, ACCEPTED, headers | {"Retry-After": POLL_AFTER_S})
+        return shown, 200, headers
+    return shown, ACCEPTED, headers | {"Retry-After": POLL_AFTER_S}
 
 
-def _unknown(id: str) -> NotFound:
+def unknown(id: str) -> NotFound:
+    """What a start of an action that there is not is told."""
     return NotFound(f"action {id} not found", "GET /dpe/v3/actions lists those there are")
