@@ -43,17 +43,22 @@ def main(settings: Settings) -> None:
     check(settings)
     settings.broker()
     settings.home.mkdir(parents=True, exist_ok=True)
-    from celery import states  # noqa: PLC0415 -- it, and Flower, are slow to load
+    import flower.app  # noqa: PLC0415 -- it, and Celery, are slow to load
+    import flower.events  # noqa: PLC0415
+    from celery import states  # noqa: PLC0415
     from flower import command  # noqa: PLC0415
     from flower.views.monitor import Metrics  # noqa: PLC0415
     from tornado.web import authenticated  # noqa: PLC0415
 
     from app import flower_login  # noqa: PLC0415
     from app.flower_catch_up import RecordedFlower  # noqa: PLC0415
+    from app.flower_state import JobsEvents, JobsState  # noqa: PLC0415
     from worker.broker import celery  # noqa: PLC0415
 
     # A state of ours, between those that Celery has: without a place it would be taken for an end.
     states.PRECEDENCE_LOOKUP["BUILDING"] = states.PRECEDENCE_LOOKUP["STARTED"]
+    # Under these names Flower finds them, and so does a state that was saved with its own.
+    flower.app.Events, flower.events.EventsState = JobsEvents, JobsState
     if settings.database_url is None:
         logger.warning("DPE_DATABASE_URL is not set: ends that no event tells of are not seen")
     else:

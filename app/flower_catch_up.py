@@ -26,7 +26,6 @@ INTERVAL_MS = 2000
 FIRST_LOOK_S = 3600.0
 OVERLAP_S = 5.0  # a commit is seen later than its time says
 EVENTS_S = 2.0  # that events may take: to look up what they will tell would double the work
-MAX_ENDS = 5000  # looked at in one turn: beyond 2,500 a second, Flower shows the newest
 MAX_OPEN = 1000
 # Of tasks that it never heard of.  A worker without heartbeats is not listed.
 UNKNOWN_WORKER = "record"
@@ -43,39 +42,45 @@ EVENTS = {
 class RecordedFlower(Flower):
     """Flower that asks the record for what it was not told."""
 
+    _conn: psycopg.Connection | None = None
+
     def start(self) -> None:
         """Serve until it is stopped."""
         self._since = time.time() - FIRST_LOOK_S
-        self._looked_at: set[str] = set()  # the last time
         PeriodicCallback(self.catch_up, INTERVAL_MS).start()
         super().start()
 
     async def catch_up(self) -> None:
         """End the tasks whose jobs have ended."""
         state: Any = self.events.state
-        now = time.time()
-        unended = [id for id, task in list(state.tasks.items()) if task.state not in READY_STATES]
+        tasks = state.tasks.data  # not the cache itself, where to look is to use
+        until = time.time() - EVENTS_S
+        since = max(self._since - OVERLAP_S, state.forgotten_at)
+        unended = [id for id, task in tasks.items() if task.state not in READY_STATES]
         try:
             found = await self.io_loop.run_in_executor(
-                None, _ends, self._since - OVERLAP_S, now - EVENTS_S, unended[:MAX_OPEN]
+                None, self._ends, since, until, unended[:MAX_OPEN]
             )
         except psycopg.Error as error:
             logger.warning("the record does not answer: %s", str(error).strip())
             return
-        self._since = now - EVENTS_S
-        before, self._looked_at = self._looked_at, {end.execution_id for end in found}
+        self._since = until
         for end in found:
-            task = state.tasks.get(end.execution_id)
-            if task is None and end.execution_id in before:
+            task = tasks.get(end.execution_id)
+            if task is None and end.ended_at <= state.forgotten_at:
                 continue  # it was shown, and has made room for newer ones
             if task is None or task.state not in READY_STATES:
                 for event in _lost_events(end, task):
                     state.event(event)
 
-
-def _ends(since: float, until: float, unended: list[str]) -> list[End]:
-    with connect(current_settings().database(), "dpe-flower") as conn:
-        return ends(conn, since, until, unended, MAX_ENDS)
+    def _ends(self, since: float, until: float, unended: list[str]) -> list[End]:
+        if self._conn is None or self._conn.closed:
+            self._conn = connect(current_settings().database(), "dpe-flower")
+        try:
+            return ends(self._conn, since, until, unended, self.options.max_tasks)
+        except psycopg.Error:
+            self._conn.close()
+            raise
 
 
 def _lost_events(end: End, task: Any) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -29,84 +29,99 @@ logger = logging.getLogger("worker.events")
 
 
 class JobEvents:
-    """A child's events, `hostname` being its Celery name; made after the fork: it has a thread."""
+    """A child's events, `hostname` being its Celery name; made after the fork: it has a thread.
+
+    Of a job that is over before the thread has seen it twice there is one event, that of its end,
+    which says when it began: two would cost Flower twice as much.
+    """
 
     def __init__(self, hostname: str) -> None:
         self.hostname = hostname
-        self._of_all = {"hostname": hostname, "pid": os.getpid()}
+        self._of_all = {"hostname": hostname, "pid": os.getpid(), "args": "()", "kwargs": {}}
+        self._of_all |= {"retries": 0}
         self._guard = threading.Lock()
-        self._running = "", 0.0  # its id, when it began
+        self._job: dict[str, Any] = {}  # its end's event; with when it began, until that is told
+        self._began = 0.0  # of time.monotonic()
         self._unsent: list[dict[str, Any]] = []
-        self._started: dict[str, Any] | None = None  # of the running job, while nobody knows
         threading.Thread(target=self._send_for_ever, name="events", daemon=True).start()
 
     def begin(self, execution_id: UUID, name: str) -> None:
         """A job was claimed; `name` is its action's."""
-        self._running = str(execution_id), time.monotonic()
-        received = self._event("task-received") | {"name": name, "args": "()", "kwargs": {}}
-        received |= {"root_id": self._running[0], "retries": 0}
-        with self._guard:
-            self._unsent.append(received)
-            self._started = received | {"type": "task-started"}
+        id, now, self._began = str(execution_id), time.time(), time.monotonic()
+        times = {"received": now, "started": now}
+        self._job = {"uuid": id, "root_id": id, "name": name, **times, **self._of_all}
 
     def building(self) -> None:
         """The job waits for its packages, and has not started yet."""
-        self._tell("task-building")
+        with self._guard:
+            self._tell(self._job, "task-building", time.time())
 
     def built(self) -> None:
         """They are there: it starts."""
-        self._tell("task-started")
-
-    def _tell(self, kind: str) -> None:
         with self._guard:
-            self._started = None
-            self._unsent.append(self._event(kind))
+            self._tell(self._job, "task-started", time.time())
 
     def end(self, status: str | None, error: str = "") -> None:
         """The attempt ended with SUCCESS, FAILED or RETRY, and `error` says why.
 
         None: the job is no longer this child's; whoever ended it, or has it, tells.
         """
+        self.ending()(status, error)
+
+    def ending(self) -> "partial[None]":
+        """The running job's `end`, as of now, to be called when another one has begun."""
+        return partial(self._end, self._job, time.time(), time.monotonic() - self._began)
+
+    def _end(
+        self,
+        event: dict[str, Any],
+        timestamp: float,
+        runtime: float,
+        status: str | None,
+        error: str = "",
+    ) -> None:
         with self._guard:
-            started, self._started = self._started, None
+            if self._job is event:
+                self._job = {}
             if status is None:
                 return
-            event = self._event(KINDS[status])
-            if started is not None:  # nobody knows yet that it began
-                event["started"] = started["timestamp"]
+            event["type"], event["timestamp"] = KINDS[status], timestamp
             if status == "SUCCESS":
-                event |= {"result": "None", "runtime": time.monotonic() - self._running[1]}
+                event["result"], event["runtime"] = "None", runtime
             else:
-                event |= {"exception": f"JobFailed({error!r})", "traceback": ""}
+                event["exception"], event["traceback"] = f"JobFailed({error!r})", ""
             self._unsent.append(event)
 
-    def _event(self, kind: str) -> dict[str, Any]:
-        return {"type": kind, "uuid": self._running[0], "timestamp": time.time(), **self._of_all}
+    def _tell(self, job: dict[str, Any], kind: str, timestamp: float) -> None:
+        """Of a running job: this, and before it, unless that was told, that it was received."""
+        received = job.pop("received", None)
+        if received is not None:
+            del job["started"]
+            self._unsent.append(job | {"type": "task-received", "timestamp": received})
+        self._unsent.append(job | {"type": kind, "timestamp": timestamp})
 
     def _send_for_ever(self) -> None:
+        seen: dict[str, Any] = {}
         while True:
             time.sleep(GATHER_S)  # not woken by a job, which would wait for it to go to sleep
-            if not self._unsent:
-                continue
             with self._guard:
-                events, self._unsent = self._unsent, []
-                if self._started is not None:
-                    events.append(self._started)
-                    self._started = None
+                job = self._job
+                if job is seen and "started" in job:
+                    self._tell(job, "task-started", job["started"])
+                seen, events, self._unsent = job, self._unsent, []
+            if not events:
+                continue
             try:
-                publish("task.multi", [events])
+                publish("task.multi", events)
             except RedisError as error:
                 logger.warning("events are lost, Flower gets them from the record: %s", error)
 
 
-def publish(routing_key: str, bodies: Sequence[Any]) -> None:
-    """Send messages to whoever watches.  Raises redis.RedisError."""
+def publish(routing_key: str, events: list[dict[str, Any]]) -> None:
+    """Send events to whoever watches, in one message.  Raises redis.RedisError."""
     client = queue_client()
     database = client.connection_pool.connection_kwargs.get("db") or 0
-    sending = client.pipeline(transaction=False)
-    for body in bodies:
-        sending.publish(f"/{database}.celeryev/{routing_key}", _envelope(routing_key, body))
-    sending.execute()
+    client.publish(f"/{database}.celeryev/{routing_key}", _envelope(routing_key, events))
 
 
 def beat_for_busy(hostnames: list[str]) -> None:
@@ -116,7 +131,7 @@ def beat_for_busy(hostnames: list[str]) -> None:
     after four seconds.  Raises redis.RedisError.
     """
     if hostnames:
-        publish("worker.heartbeat", [_heartbeat(hostname) for hostname in hostnames])
+        publish("worker.multi", [_heartbeat(hostname) for hostname in hostnames])
 
 
 def _heartbeat(hostname: str) -> dict[str, Any]:
