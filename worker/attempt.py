@@ -22,13 +22,15 @@ import worker.lakehouse  # noqa: F401 -- pandas and all, once, before the fork: 
 from worker import broker, elsewhere, environments, pandas_texts
 from worker.child import Child, this_process
 from worker.content import decoded
+from worker.described import described, from_the_handler_on
 from worker.errors import ClaimLost, DpeError
+from worker.hand_back import hand_back
 from worker.lakehouse import buckets, other_servers
 from worker.load import Action, load, settings_of
 from worker.logs import NOTICE, JobLog
 from worker.masking import masked, masked_json
 from worker.memory import limited
-from worker.store import claims, jobs, turns
+from worker.store import claims, ending, jobs, turns
 from worker.store.publishing import Message
 from worker.store.retry import is_outage, outage_pause_s
 from worker.store.workflow_steps import Given
@@ -67,12 +69,17 @@ class End:
 
     status: str | None
     error: str = ""
+    waits: bool = False  # to be sent with the next job's first statement
 
 
-def execute(this: Child, execution_id: UUID) -> None:
-    """Run one attempt of a job to its end, unless it is not ours to run (any more)."""
-    job = _claim(this, execution_id)
-    if job is None:
+def execute(this: Child, execution_id: UUID, job: claims.Claim | None = None) -> None:
+    """Run one attempt of a job to its end, unless it is not ours to run (any more).
+
+    `job` is its claim, where it has been made before.
+    """
+    if job is not None:
+        job.began = time.monotonic()
+    elif (job := _claim(this, execution_id)) is None:
         return  # another has it, it has ended, or this worker must not claim now
     this.slots.take(this.index, job.execution_id, job.attempt)
     this.jobs_taken += 1
@@ -91,7 +98,8 @@ def execute(this: Child, execution_id: UUID) -> None:
     finally:
         claims.running = this.log = None
         this.slots.release(this.index)
-        this.events.end(end.status, end.error)
+        if not end.waits:
+            this.events.end(end.status, end.error)
     if end.status is not None and job.max_running is not None:
         _let_next_in(this, job.action_id)
 
@@ -120,7 +128,9 @@ def carry_out(this: Child, job: claims.Claim, part: int = 1) -> End:
             log.begin(action.log_level, f'"{job.name}" BEGIN (custom) action.')
             result_json = _result(record, action, job, given, log)
             log.add(NOTICE, "dpe", end_line(job, began))
-            following = claims.succeed(job, result_json, log.last_part())
+            if this.has_next and _ends_later(this, job, result_json, log):
+                return End("SUCCESS", waits=True)
+            following = ending.succeed(job, result_json, log.last_part())
             buckets.land(record, job)
             _hand_on(record, following)
             return End("SUCCESS")
@@ -154,6 +164,23 @@ def _result(
     log.add(NOTICE, "dpe", f"attempt {before.attempt} had committed its rows: the job ends with it")
     job.stats[:] = before.stats
     return None if before.result is None else before.result.encode()
+
+
+def _ends_later(this: Child, job: claims.Claim, result: bytes | None, log: JobLog) -> bool:
+    """Let the job's end go to Postgres with the next job's first statement, where it can wait."""
+    tell = this.events.ending()
+
+    def told(error: psycopg.Error | None) -> None:
+        if error is None:
+            tell("SUCCESS")
+            return
+        tell(None)
+        logger.warning("the end of job %s did not stand: %s", job.execution_id, error)
+        if not isinstance(error, psycopg.OperationalError):
+            # By itself it is told why; where another owns it by now, this does nothing.
+            hand_back(this, [job])
+
+    return not buckets.owed(job) and ending.succeed_later(job, result, log.last_part(), told)
 
 
 def _hand_on(record: psycopg.Connection, following: list[Message]) -> None:
@@ -213,43 +240,14 @@ def _fail(
     if isinstance(error, other_servers.Undecided) or job.committed_elsewhere:
         pause_s = other_servers.UNDECIDED_PAUSE_S  # the rows may be there: it can't fail any more
     if pause_s is None:
-        following = claims.fail(job, kept, log.last_part())
+        following = ending.fail(job, kept, log.last_part())
         buckets.discard(job)
         _hand_on(this.connections()[0], following)
         return End("FAILED", text)
     log.add(NOTICE, "dpe", f'"{job.name}" is tried again in {pause_s:.1f} s')
-    claims.fail_for_now(job, kept, pause_s, log.last_part())
+    ending.fail_for_now(job, kept, pause_s, log.last_part())
     buckets.discard(job)
     return End("RETRY", text)
-
-
-def described(error: BaseException) -> dict[str, str]:
-    """An error as a job keeps it: its type, its text with the hint, the handler's traceback."""
-    text = str(error) or repr(error)
-    if isinstance(error, DpeError) and error.hint:
-        text += f" ({error.hint})"
-    return {"type": _kind(error), "message": masked(text), "traceback": masked(_trace(error))}
-
-
-def _trace(error: BaseException) -> str:
-    """The traceback from the handler's first line on; our own frames above it say nothing."""
-    frames = traceback.TracebackException.from_exception(error)
-    frames.stack = _from_the_handler_on(frames.stack)
-    return "".join(frames.format()).strip().replace("\0", "�")
-
-
-def _from_the_handler_on(stack: traceback.StackSummary) -> traceback.StackSummary:
-    for at, frame in enumerate(stack):
-        if f"{os.sep}action_" in frame.filename:
-            return traceback.StackSummary.from_list(stack[at:])
-    return stack
-
-
-def _kind(error: BaseException) -> str:
-    module = type(error).__module__
-    name = type(error).__qualname__
-    is_plain = module == "builtins" or module.startswith(("worker.", "action_"))
-    return name if is_plain else f"{module}.{name}"
 
 
 def end_line(job: claims.Claim, began: float) -> str:
@@ -294,7 +292,7 @@ def show_where_and_exit(_number: int, frame: FrameType | None) -> None:
     with contextlib.suppress(Exception):
         elsewhere.show_where()
         if this.log is not None:
-            where = "".join(_from_the_handler_on(traceback.extract_stack(frame)).format())
+            where = "".join(from_the_handler_on(traceback.extract_stack(frame)).format())
             this.log.add(logging.WARNING, "dpe", f"ended from outside while it was here:\n{where}")
             this.log.flush_live()
     os._exit(0)

@@ -6,8 +6,8 @@ the `shadow` header is the action's name, which Flower and the worker's log show
 
 import os
 import socket
-from base64 import b64decode, b64encode
-from collections.abc import Iterable, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import cache
 from uuid import UUID
@@ -76,77 +76,75 @@ def _configuration() -> dict[str, object]:
 celery.add_defaults(_configuration)  # read when Celery needs it first, not at import
 
 
-MAX_BUNDLE = 16  # jobs that one message carries at the most
-
-
-def publish(messages: Iterable[Message], timeout_s: float = 1.0, bundle: int = MAX_BUNDLE) -> int:
+def publish(messages: Iterable[Message], timeout_s: float = 1.0) -> None:
     """Hand jobs to the broker in one round trip; raises redis.RedisError where it is away.
 
-    Returns how many messages wait then.  No retry and short timeouts (F7): a caller that can't
-    publish says so in Postgres, and the watch publishes later.  The envelope is kombu's and
-    Celery's own (message protocol 2, https://docs.celeryq.dev/en/stable/internals/protocol.html),
-    written here because building it through `send_task` takes 1 ms of processor time a message.
+    No retry and short timeouts (F7): a caller that can't publish says so in Postgres, and the watch
+    publishes later.  The envelope is kombu's and Celery's own (message protocol 2,
+    https://docs.celeryq.dev/en/stable/internals/protocol.html), written here because building it
+    through `send_task` takes 1 ms of processor time a message.
     """
-    waiting: dict[int, list[Message]] = {}
+    waiting: dict[int, list[bytes]] = {}
     for message in messages:
-        waiting.setdefault(message.priority, []).append(message)
-    if not waiting:
-        return 0
+        waiting.setdefault(message.priority, []).append(_envelope(message))
     client = queue_client(timeout_s)
     if len(waiting) == 1:  # a pipeline of one costs twice as much
-        [(priority, ones)] = waiting.items()
-        lengths = [client.lpush(LISTS[priority], *_envelopes(ones, bundle))]
-    else:
+        [(priority, envelopes)] = waiting.items()
+        client.lpush(LISTS[priority], *envelopes)
+    elif waiting:
         # One round trip, whatever happens in it: the first error is raised in the end.
         sending = client.pipeline(transaction=False)
-        for priority, ones in waiting.items():
-            sending.lpush(LISTS[priority], *_envelopes(ones, bundle))
-        lengths = sending.execute()
-    _backlog.update(zip(waiting, lengths, strict=True))
-    return sum(lengths)
+        for priority, envelopes in waiting.items():
+            sending.lpush(LISTS[priority], *envelopes)
+        sending.execute()
 
 
-# How long each list was when something was put into it last: a hint, for this process alone.
-_backlog: dict[int, int] = {}
-
-
-def _envelopes(messages: list[Message], bundle: int) -> list[bytes]:
-    """What carries messages of one priority.
-
-    Where workers are behind, one carries several jobs: a message costs a worker about as much as a
-    short job.  Where they are not, each job gets its own, so that all workers share them; and those
-    of low priority always do, so that nothing has to wait for what comes in one message with them.
-    """
-    priority = messages[0].priority
-    size = min(bundle, 1 + _backlog.get(priority, 0) // MAX_BUNDLE)
-    if priority > DEFAULT_PRIORITY:
-        size = 1
-    return [_envelope(messages[at : at + size]) for at in range(0, len(messages), size)]
+MOST_TAKEN = 16  # messages at once
+# Of the most urgent list that has some: one, and where many wait, more, for what a child does
+# together costs less (`worker.bundle`).  Where few wait, all children share them.  Those of low
+# priority come one by one, so that nothing urgent has to wait for what was taken with them.
+_TAKE = """
+for place, list in ipairs(KEYS) do
+  local waiting = redis.call('LLEN', list)
+  if waiting > 0 then
+    local more = place > tonumber(ARGV[2]) and 0 or math.floor(waiting / 8)
+    return redis.call('RPOP', list, math.min(1 + more, tonumber(ARGV[1])))
+  end
+end
+return {}
+"""
 
 
 def take(timeout_s: float) -> list[Message]:
-    """Take the next message off the broker, as Celery would, and return its jobs.
+    """Take the next messages off the broker, as Celery would, and return their jobs.
 
-    The most urgent one; nothing where none comes within `timeout_s`.  Raises redis.RedisError.
+    The most urgent ones; nothing where none comes within `timeout_s`.  Raises redis.RedisError.
     """
-    client = queue_client()
-    taken = client.brpop(LISTS, timeout_s)
-    if taken is None:
-        return []
-    name, text = taken
+    taken = _taking()(LISTS, [MOST_TAKEN, 1 + DEFAULT_PRIORITY])
+    if not taken:
+        one = queue_client().brpop(LISTS, timeout_s)
+        taken = [one[1]] if one else []
+    return [job for text in taken if (job := _job(text)) is not None]
+
+
+@cache
+def _taking() -> Callable[[list[str], list[int]], list[bytes]]:
+    return queue_client().register_script(_TAKE)
+
+
+def _job(text: bytes | str) -> Message | None:
+    """A message's job; None: it is not of our making, and Celery gets it next, and says so."""
     message = orjson.loads(text)
-    headers = message["headers"]
-    if headers["task"] != TASK:  # not of our making: Celery gets it next, and says so
-        client.rpush(name, text)
-        return []
-    others = orjson.loads(b64decode(message["body"]))[0]
-    jobs = [(headers["id"], headers["shadow"]), *others]
-    return jobs_of(jobs, message["properties"]["priority"])
+    headers, priority = message["headers"], message["properties"]["priority"]
+    if headers["task"] == TASK:
+        return taken_job(headers["id"], headers["shadow"], priority)
+    queue_client().rpush(LISTS[priority], text)
+    return None
 
 
-def jobs_of(jobs: Iterable[Sequence[str]], priority: int) -> list[Message]:
-    """The jobs of one message, given as (execution id, action's name), to be published anew."""
-    return [Message(UUID(id), name, EPOCH, priority) for id, name in jobs]
+def taken_job(id: str, name: str, priority: int) -> Message:
+    """The job of a message that was taken, to be published anew."""
+    return Message(UUID(id), name, EPOCH, priority)
 
 
 def next_published_at() -> tuple[int, list[datetime | None]]:
@@ -181,25 +179,25 @@ def queue_client(timeout_s: float = 1.0) -> Redis:
     )
 
 
-_EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+# No arguments: the id is all that a message says.
+_BODY = b64encode(
+    orjson.dumps([[], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+).decode()
 _ORIGIN = f"{os.getpid()}@{socket.gethostname()}"
 
 
-def _envelope(bundle: Sequence[Message]) -> bytes:
-    """One message for jobs published together: its id is the first's, the rest are arguments."""
-    first = bundle[0]
-    id = str(first.execution_id)
-    others = [[str(message.execution_id), message.name] for message in bundle[1:]]
+def _envelope(message: Message) -> bytes:
+    id = str(message.execution_id)
     return orjson.dumps(
         {
-            "body": b64encode(orjson.dumps([others, {}, _EMBEDDED])).decode(),
+            "body": _BODY,
             "content-encoding": "utf-8",
             "content-type": "application/json",
             "headers": {
                 "lang": "py",
                 "task": TASK,
                 "id": id,
-                "shadow": first.name,
+                "shadow": message.name,
                 "eta": None,
                 "expires": None,
                 "group": None,
@@ -215,14 +213,14 @@ def _envelope(bundle: Sequence[Message]) -> bytes:
                 "replaced_task_nesting": 0,
                 "stamped_headers": None,
                 "stamps": {},
-                "published_at": first.published_at.isoformat(),
+                "published_at": message.published_at.isoformat(),
             },
             "properties": {
                 "correlation_id": id,
                 "reply_to": "",
                 "delivery_mode": 2,
                 "delivery_info": {"exchange": "", "routing_key": QUEUE},
-                "priority": first.priority,
+                "priority": message.priority,
                 "body_encoding": "base64",
                 "delivery_tag": id,
             },

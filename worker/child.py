@@ -15,6 +15,7 @@ from worker.settings import current_settings
 from worker.slots import Slots
 from worker.store import claims
 from worker.store.database import connect
+from worker.store.ending import JobConnection
 
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, see getrusage(2)
 
@@ -29,6 +30,7 @@ class Child:
     folder: Path  # where actions' files are laid out
     events: JobEvents
     jobs_taken: int = 0
+    has_next: bool = False  # the next job is in hand
     log: JobLog | None = None  # of the running job
     record: psycopg.Connection | None = None  # autocommit: claims and live log lines
     conn: psycopg.Connection | None = None  # the jobs' transactions
@@ -43,7 +45,9 @@ class Child:
             self.record.execute("SET synchronous_commit = off")
         if self.conn is None or self.conn.closed:
             name = claims.session_name(self.worker_id, os.getpid())
-            self.conn = connect(current_settings().database(), name, autocommit=False)
+            self.conn = connect(
+                current_settings().database(), name, autocommit=False, kind=JobConnection
+            )
             # A statement whose client is gone must not go on, nor keep its locks.
             self.conn.execute("SET client_connection_check_interval = '500ms'")
             self.conn.commit()

@@ -23,7 +23,8 @@ import orjson
 import psycopg
 
 from worker import environments, logs
-from worker.attempt import call, described, encoded, end_line
+from worker.attempt import call, encoded, end_line
+from worker.described import described
 from worker.errors import DpeError
 from worker.lakehouse import buckets, other_servers
 from worker.load import load

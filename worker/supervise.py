@@ -33,7 +33,7 @@ from worker.die_with_parent import die_with_parent
 from worker.events import HEARTBEAT_INTERVAL_S, JobEvents, beat_for_busy
 from worker.settings import Settings
 from worker.slots import Slots
-from worker.store import claims, workers
+from worker.store import lost_claims, workers
 from worker.store.database import connect
 from worker.store.migrate import check
 from worker.watch import Watch, publish_due
@@ -44,6 +44,9 @@ TURN_S = 0.2
 LOOK_INTERVAL_S = 0.4
 KILL_AFTER_S = 0.7  # between asking a child to show where it is and killing it
 FAILED_FORK_PAUSE_S = 1.0
+# Where cores are few, accepting comes before working: a start that is not answered is lost to its
+# caller, a job that waits is not.  And jobs that wait are done several at a time.
+NICENESS = 5
 
 
 def main(settings: Settings) -> None:
@@ -139,6 +142,7 @@ class Supervisor:
         status = 1
         try:
             die_with_parent()
+            os.nice(NICENESS)
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
@@ -223,7 +227,9 @@ class Supervisor:
         that is gone, at once.
         """
         alive = {child.pid for child in self.children.values()}
-        recorded = {(id, attempt): pid for id, attempt, pid in claims.owned(conn, self.worker_id)}
+        recorded = {
+            (id, attempt): pid for id, attempt, pid in lost_claims.owned(conn, self.worker_id)
+        }
         said = {
             doing: child
             for index, child in self.children.items()
@@ -237,7 +243,7 @@ class Supervisor:
         ]
         if orphans:
             why = "its process ended or lost the database"
-            claims.give_back(conn, orphans, why, self.settings.max_losses)
+            lost_claims.give_back(conn, orphans, why, self.settings.max_losses)
             with contextlib.suppress(RedisError):  # then the watch does it
                 publish_due(conn)
         for claim, child in said.items():
@@ -266,8 +272,8 @@ class Supervisor:
                 os.waitpid(child.pid, 0)
         with contextlib.suppress(psycopg.Error):
             conn = self._connection()
-            rest = [(id, attempt) for id, attempt, _ in claims.owned(conn, self.worker_id)]
-            claims.give_back(conn, rest, "its worker was shut down", None)
+            rest = [(id, attempt) for id, attempt, _ in lost_claims.owned(conn, self.worker_id)]
+            lost_claims.give_back(conn, rest, "its worker was shut down", None)
             workers.leave(conn, self.worker_id)
         self._disconnect()
         shutil.rmtree(self.folder, ignore_errors=True)

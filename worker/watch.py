@@ -13,8 +13,8 @@ from redis import RedisError
 from worker import broker, data_store
 from worker.settings import Settings
 from worker.store import (
-    claims,
     idempotency,
+    lost_claims,
     publishing,
     retention,
     run_turns,
@@ -47,7 +47,7 @@ class Watch:
         if not workers.take_watch(conn, INTERVAL_S):
             return
         settings = self._settings
-        claims.give_back_silent(conn, settings.heartbeat_timeout_s, settings.max_losses)
+        lost_claims.give_back_silent(conn, settings.heartbeat_timeout_s, settings.max_losses)
         timeouts.end_late(conn)
         workflow_runs.mend(conn)
         run_turns.let_in(conn)

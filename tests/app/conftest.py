@@ -19,7 +19,7 @@ from werkzeug.test import TestResponse
 from app import create_app, resources
 from app.embedded import Postgres, Valkey
 from worker.settings import Settings
-from worker.store import access, actions, claims, workers
+from worker.store import access, actions, claims, ending, workers
 
 MAIN = b"def customfunc(event):\n    return len(event.content)\n"
 
@@ -112,12 +112,12 @@ class Hand:
         claims.add_log(self.conn, job, part, lines(*messages))
 
     def succeed(self, job: claims.Claim, result: Any = None, part: int = 1) -> None:
-        claims.succeed(job, json.dumps(result).encode(), (part, lines("done")))
+        ending.succeed(job, json.dumps(result).encode(), (part, lines("done")))
         job.conn.close()
 
     def fail(self, job: claims.Claim) -> None:
         error = {"type": "ValueError", "message": "no", "traceback": "Traceback …"}
-        claims.fail(job, error, (1, lines("failed")))
+        ending.fail(job, error, (1, lines("failed")))
         job.conn.close()
 
     def run(self, execution_id: str, result: Any = None) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.app.conftest import Caller, Hand
 from worker import broker
-from worker.store import actions, claims, publishing, timeouts
+from worker.store import actions, claims, ending, publishing, timeouts
 from worker.store.actions import Action
 
 
@@ -103,6 +103,6 @@ def test_a_job_that_has_begun_expires_no_more(
 ) -> None:
     id = started(editor, action, "expires=10m")["execution_id"]
     job = hand.claim(id)
-    claims.fail_for_now(job, {"type": "E", "message": "m", "traceback": ""}, 5, (1, b"[]"))
+    ending.fail_for_now(job, {"type": "E", "message": "m", "traceback": ""}, 5, (1, b"[]"))
     job.conn.close()
     assert conn.execute("SELECT status, deadline FROM dpe.jobs").fetchone() == ("SUBMITTED", None)

@@ -64,12 +64,12 @@ def test_a_log_is_followed_without_losing_or_repeating_a_line(
 def test_a_second_attempt_follows_the_first(
     editor: Caller, action: Action, hand: Hand, conn: psycopg.Connection
 ) -> None:
-    from worker.store import claims
+    from worker.store import lost_claims
 
     id = editor.start(action.id)
     job = hand.claim(id)
     hand.log(job, 1, "from the first")
-    claims.give_back(conn, [(job.execution_id, job.attempt)], "its process was killed", 5)
+    lost_claims.give_back(conn, [(job.execution_id, job.attempt)], "its process was killed", 5)
     job.conn.close()
     hand.run(id)
     lines = editor.get(f"/dpe/v3/jobs/{id}/logs").json

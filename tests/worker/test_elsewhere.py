@@ -20,7 +20,7 @@ HANDLER = """
 import os, signal, time
 from forepaas.dwh import bulk_insert, connect
 from worker.lakehouse import other_servers
-from worker.store import claims
+from worker.store import ending
 def handle(event):
     rows = event.content["rows"]
     far, near = connect("dwh/far/"), connect("dwh/data_prim/")
@@ -35,7 +35,7 @@ def handle(event):
     if event.attempt == 1 and event.content.get("dies") == "before":
         other_servers.store.enter = lambda *a: os._exit(1)
     if event.attempt == 1 and event.content.get("dies") == "between":
-        claims.succeed = lambda *a: os._exit(1)
+        ending.succeed = lambda *a: os._exit(1)
     if event.attempt == 1 and event.content.get("freezes"):
         hold = other_servers.store.hold_claim
         def freeze(*words):

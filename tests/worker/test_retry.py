@@ -1,12 +1,11 @@
-"""Failed attempts that are followed by others; and several jobs in one message."""
+"""Failed attempts that are followed by others; and what a message looks like."""
 
 from base64 import b64decode
-from uuid import UUID
 
 import orjson
 import pytest
 
-from tests.stack import Engine, message_of, until
+from tests.stack import Engine, until
 from worker import broker
 from worker.errors import Invalid
 from worker.store.publishing import Message
@@ -110,34 +109,8 @@ def test_a_wrong_retry_setting_is_refused_at_the_push(engine: Engine) -> None:
         engine.push(FLAKY, config={"retry": {"max_attempts": 0}})
 
 
-SLOW = "import time\ndef handle(event): time.sleep(event.content)"
-
-
-def bundle(engine: Engine, contents: list[object]) -> list[UUID]:
-    action = engine.push(SLOW)
-    jobs = [engine.accept(action, content) for content in contents]
-    messages = [message_of(job) for job in jobs]
-    engine.redis.lpush(broker.LISTS[1], broker._envelope(messages))
-    return [job.execution_id for job in jobs]
-
-
-def test_jobs_of_one_message_each_have_their_own_end(engine: Engine) -> None:
-    ids = bundle(engine, [0, "no number", 0, 0])
-    engine.worker(children=1)
-    ends = [engine.ended(id).status for id in ids]
-    assert ends == ["SUCCESS", "FAILED", "SUCCESS", "SUCCESS"]
-
-
-def test_a_slow_job_holds_up_none_of_its_message(engine: Engine) -> None:
-    slow, *quick = bundle(engine, [20, 0, 0, 0])
-    engine.worker(children=2)
-    for id in quick:
-        assert engine.ended(id, 4).status == "SUCCESS"
-    assert engine.job(slow).status == "PROCESSING"
-
-
 def test_what_we_send_is_what_celery_would_send(engine: Engine) -> None:
-    action = engine.push(SLOW)
+    action = engine.push(FLAKY)
     accepted = engine.accept(action, 0)
     broker.publish([Message(accepted.execution_id, "x", accepted.published_at)])
     broker.celery.send_task(

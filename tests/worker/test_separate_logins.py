@@ -33,7 +33,7 @@ TABLE = {
 KEEP = """
 import os
 from forepaas.dwh import bulk_insert, connect
-from worker.store import claims
+from worker.store import ending
 def handle(event):
     sales = connect("dwh/sales/")
     stats, error = bulk_insert(sales, "orders", event.content["rows"])
@@ -42,7 +42,7 @@ def handle(event):
         bucket.put(event.content["file"], f"attempt {event.attempt}")
         bucket.delete("old.txt")
     if event.content.get("dies") and event.attempt == 1:
-        claims.succeed = lambda *a: os._exit(1)
+        ending.succeed = lambda *a: os._exit(1)
     count = sales.query("SELECT count(*) FROM orders").iloc[0, 0].item()
     return [stats["inserts"], count]
 """

@@ -15,7 +15,7 @@ from tests.app.conftest import Hand
 from tests.stack import Engine, until
 from tests.worker.workflows import log, prepare, ran, stages, start, steps
 from worker.errors import ClaimLost
-from worker.store import claims, jobs
+from worker.store import jobs, lost_claims
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_who_lost_the_claim_of_a_step_starts_nothing(engine: Engine, hand: Hand)
     run = start(engine, stages(["a"], ["b"]))
     id = execution(engine, run, "a")
     lost = hand.claim(id)
-    claims.give_back(engine.conn, [(UUID(id), 1)], "test", 5)
+    lost_claims.give_back(engine.conn, [(UUID(id), 1)], "test", 5)
     with pytest.raises(ClaimLost):
         hand.succeed(lost)
     lost.conn.close()
@@ -155,7 +155,7 @@ def test_a_step_is_lost_for_good_and_what_follows_starts_in_the_same_commit(
 
 def _give_back(id: UUID) -> int:
     with psycopg.connect(os.environ["DPE_DATABASE_URL"], autocommit=True) as conn:
-        return claims.give_back(conn, [(id, 1)], "test", 1)
+        return lost_claims.give_back(conn, [(id, 1)], "test", 1)
 
 
 def test_a_run_that_cannot_be_followed_ends_and_holds_up_nobody(engine: Engine, hand: Hand) -> None:
@@ -166,7 +166,7 @@ def test_a_run_that_cannot_be_followed_ends_and_holds_up_nobody(engine: Engine, 
     ids = [execution(engine, one, "a") for one in (run, other)]
     for id in ids:
         hand.claim(id).conn.close()
-    assert claims.give_back(engine.conn, [(UUID(id), 1) for id in ids], "test", 1) == 2
+    assert lost_claims.give_back(engine.conn, [(UUID(id), 1) for id in ids], "test", 1) == 2
     assert engine.job(run).status == "FAILED"
     assert "can't follow its plan" in str(engine.job(run).error)
     assert steps(engine, other) == {"a": "FAILED", "b": "SUBMITTED"}

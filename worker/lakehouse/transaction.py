@@ -5,12 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
-from psycopg import errors, generators
-from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 
 from worker.errors import DatasetError
-from worker.store import claims
+from worker.store import claims, ending
 
 # One lock for all connectors of the process: it runs one job at a time, on one connection, and the
 # handler's threads would otherwise work between each other's savepoints.
@@ -53,23 +51,18 @@ def execute_in_savepoint(conn: psycopg.Connection, statement: str) -> PGresult:
     pipeline takes 100.  The price is that values are quoted by us: see `literal`.
     """
     # The first of a transaction needs none: undone with all of it, nothing else is lost.
-    is_first = conn.pgconn.transaction_status == TransactionStatus.IDLE and not conn.autocommit
-    text = f"BEGIN;{statement}" if is_first else f"SAVEPOINT dpe;{statement};RELEASE dpe"
     with conn.lock:
-        conn.pgconn.send_query(text.encode())
-        results = conn.wait(generators.execute(conn.pgconn))
-    for result in results:
-        if result.status not in _FINE:
-            error = errors.error_from_result(result, encoding="utf-8")
-            if is_first and not conn.closed:
-                conn.rollback()
-            elif results.index(result) > 0:
-                undo(conn)
-            raise error
+        is_first = ending.is_idle(conn) and not conn.autocommit
+        text = f"BEGIN;{statement}" if is_first else f"SAVEPOINT dpe;{statement};RELEASE dpe"
+        results = ending.query(conn, text.encode())
+    error = ending.failure(results)
+    if error is not None:
+        if is_first and not conn.closed:
+            conn.rollback()
+        elif len(results) > 1:
+            undo(conn)
+        raise error
     return results[1]
-
-
-_FINE = {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}
 
 
 def literal(text: str | None) -> str:

@@ -1,21 +1,18 @@
-"""The job as its worker owns it: claim, end, give back; and the fence between two owners.
+"""The job as its worker owns it: the claim, and the fence between two owners.
 
 A claim is the row's `attempt`: every claim raises it, every end asks for it.  A worker that was
 frozen, cut off or given up on still holds the old number, so nothing that it does can commit.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
-import orjson
 import psycopg
-from psycopg import errors, generators, pq
-from psycopg.rows import args_row
+from psycopg.rows import args_row, class_row
 
-from worker.errors import ClaimLost
-from worker.store import workflow_runs
+from worker.store.database import plain_array
 from worker.store.publishing import Message
 
 
@@ -43,10 +40,9 @@ class Claim:
     committed_elsewhere: bool = False
     quarantines: bool = False  # rows that don't fit go into quarantine, and the others in
     max_running: int | None = None  # of its action (see `turns`)
+    began: float | None = None  # of time.monotonic(), where the claim came before (`claim_ahead`)
     met_outage: bool = False  # Postgres lacked what an insert needed (see `retry`)
 
-
-NO_OWNER = "DP001"  # what `dpe.end_attempt` says to whoever lost the claim
 
 # The job that this process runs now.  A plain attribute: a child runs one job at a time, and
 # threads of a handler must see it (a context variable would be empty in a new thread).
@@ -67,104 +63,88 @@ def claim(
     job would be taken back at once.
     """
 
+    found = _claim(record, conn, "execution_id = %(which)s", {
+        "which": execution_id, "worker": worker_id, "pid": pid, "grace_s": 0.0,
+    })  # fmt: skip
+    return found[0] if found else None
+
+
+def claim_ahead(
+    record: psycopg.Connection,
+    conn: psycopg.Connection,
+    execution_ids: Iterable[UUID],
+    worker_id: UUID,
+    pid: int,
+) -> list[Claim]:
+    """Take several jobs that this process is about to run, one after the other, in any order.
+
+    Each must begin, or be given back by `withdraw`, within AHEAD_S.  Only jobs in their first
+    attempt: one whose process was lost with others in hand is the only one the next time.  And
+    none that is held back or followed by others, whose places are counted, or that may expire.
+    """
+    return _claim(
+        record,
+        conn,
+        "execution_id = ANY(%(which)s::uuid[]) AND attempt = 0 AND deadline IS NULL"
+        " AND max_running IS NULL AND run_id IS NULL",
+        {
+            "which": plain_array(execution_ids),
+            "worker": worker_id,
+            "pid": pid,
+            "grace_s": AHEAD_S,
+        },
+    )
+
+
+AHEAD_S = 0.2
+
+
+def _claim(
+    record: psycopg.Connection, conn: psycopg.Connection, which: LiteralString, values: Any
+) -> list[Claim]:
     def claimed(max_running: int | None, *columns: Any) -> Claim:
         return Claim(*columns, conn=conn, max_running=max_running)
 
     with record.cursor(row_factory=args_row(claimed)) as cursor:
         return cursor.execute(
-            """
+            f"""
             UPDATE dpe.jobs
             SET status = 'PROCESSING', attempt = attempt + 1, worker_id = %(worker)s,
                 pid = %(pid)s, started_at = clock_timestamp(),
-                deadline = clock_timestamp() + timeout_s * interval '1 second'
-            WHERE execution_id = %(id)s AND status IN ('QUEUED', 'SUBMITTED') AND due_at <= now()
+                deadline = clock_timestamp() + (timeout_s + %(grace_s)s) * interval '1 second'
+            WHERE {which} AND status IN ('QUEUED', 'SUBMITTED') AND due_at <= now()
               AND (deadline IS NULL OR deadline > now()) AND NOT held
               AND EXISTS (SELECT FROM dpe.workers
                           WHERE id = %(worker)s AND beat_at > now() - interval '5 seconds')
             RETURNING max_running, execution_id, attempt, action_id, version, name, event,
                       event_type, failures, run_id, step, item
+            """,  # noqa: S608 -- constants
+            values,
+        ).fetchall()
+
+
+def withdraw(record: psycopg.Connection, unbegun: Iterable[Claim]) -> list[Message]:
+    """Put jobs that were claimed, and of which nothing is to stand, back in line at once.
+
+    Returns what is to be published; one that is not ours any more is left out.  The attempt's
+    number stays used: whoever claims next has another one.
+    """
+    with record.cursor(row_factory=class_row(Message)) as cursor:
+        return cursor.execute(
+            """
+            UPDATE dpe.jobs j
+            SET status = 'QUEUED', published_at = clock_timestamp(), worker_id = NULL, pid = NULL,
+                started_at = NULL, deadline = NULL
+            FROM unnest(%s::uuid[], %s::int[]) AS mine (id, attempt)
+            WHERE j.execution_id = mine.id AND j.attempt = mine.attempt
+              AND j.status = 'PROCESSING'
+            RETURNING j.execution_id, j.name, j.published_at, j.priority
             """,
-            {"id": execution_id, "worker": worker_id, "pid": pid},
-        ).fetchone()
-
-
-def succeed(job: Claim, result: bytes | None, log: tuple[int, bytes]) -> list[Message]:
-    """Write status, result, stats and log into the job's transaction, and commit it.
-
-    `result` is encoded JSON or None; `log` is (part, lines as JSON).  Returns what the end of a
-    step has started, to be published.  Raises ClaimLost, and then the transaction is rolled back.
-    """
-    return _end(job, "SUCCESS", None, result, log)
-
-
-def fail(job: Claim, error: dict[str, Any], log: tuple[int, bytes]) -> list[Message]:
-    """Roll back what the handler wrote, and commit FAILED with its error; else as `succeed`."""
-    job.conn.rollback()
-    return _end(job, "FAILED", error, None, log)
-
-
-def fail_for_now(job: Claim, error: dict[str, Any], pause_s: float, log: tuple[int, bytes]) -> None:
-    """Roll back what the handler wrote, and put the job back in line, due in `pause_s` seconds.
-
-    The wait stands in Postgres, so it survives any restart.  Raises ClaimLost.
-    """
-    job.conn.rollback()
-    _end(job, "SUBMITTED", error, None, log, pause_s)
-
-
-def _end(
-    job: Claim,
-    status: str,
-    error: dict[str, Any] | None,
-    result: bytes | None,
-    log: tuple[int, bytes],
-    pause_s: float = 0.0,
-) -> list[Message]:
-    part, lines = log
-    values = (
-        str(job.execution_id).encode(),
-        b"%d" % job.attempt,
-        status.encode(),
-        b"%f" % pause_s,
-        None if error is None else orjson.dumps(error, default=str),
-        result,
-        orjson.dumps(job.stats, default=str) if job.stats else None,
-        b"%d" % part,
-        lines,
-    )
-    try:
-        if job.run_id is None or status == "SUBMITTED":
-            _call(job.conn, values, b"COMMIT")
-            return []
-        # What follows in the workflow is committed with this end, or not at all.
-        _call(job.conn, values)
-        messages = workflow_runs.advance(job.conn, [job.run_id], queued=True)
-        job.conn.commit()
-    except psycopg.Error as failed:
-        if failed.sqlstate != NO_OWNER:
-            raise
-        job.conn.rollback()
-        raise ClaimLost(failed.diag.message_primary or NO_OWNER) from None
-    return messages
-
-
-def _call(conn: psycopg.Connection, values: Sequence[bytes | None], then: bytes = b"") -> None:
-    """Call `dpe.end_attempt` in the connection's transaction, and commit it in the same query.
-
-    A worker that lost its claim stops at the call, which is an error then: so Postgres skips the
-    COMMIT sent with it.  By libpq itself: psycopg's pipeline takes three times the processor time.
-    """
-    escape = pq.Escaping(conn.pgconn).escape_literal
-    written = [b"NULL" if value is None else bytes(escape(value)) for value in values]
-    begin = b"BEGIN;" if conn.pgconn.transaction_status == pq.TransactionStatus.IDLE else b""
-    with conn.lock:
-        conn.pgconn.send_query(
-            b"%bSELECT dpe.end_attempt(%b);%b" % (begin, b",".join(written), then)
-        )
-        results = conn.wait(generators.execute(conn.pgconn))
-    for result in results:
-        if result.status not in {pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK}:
-            raise errors.error_from_result(result, encoding="utf-8")
+            [
+                plain_array(job.execution_id for job in unbegun),
+                plain_array(job.attempt for job in unbegun),
+            ],
+        ).fetchall()
 
 
 def add_log(conn: psycopg.Connection, job: Claim, part: int, lines: bytes) -> None:
@@ -178,114 +158,6 @@ def add_log(conn: psycopg.Connection, job: Claim, part: int, lines: bytes) -> No
     )
 
 
-def owned(conn: psycopg.Connection, worker_id: UUID) -> list[tuple[UUID, int, int]]:
-    """The claims of one worker as Postgres knows them: (execution id, attempt, pid)."""
-    return conn.execute(
-        "SELECT execution_id, attempt, pid FROM dpe.jobs"
-        " WHERE worker_id = %s AND status = 'PROCESSING'",
-        [worker_id],
-    ).fetchall()
-
-
-def give_back(
-    conn: psycopg.Connection,
-    lost: Iterable[tuple[UUID, int]],
-    why: str,
-    max_losses: int | None,
-) -> int:
-    """Put jobs whose process ended back in line, given as (execution id, attempt); commits.
-
-    A job survives fewer than `max_losses` lost processes: a handler that kills its process must
-    not go round for ever, so then it is FAILED and says `why`.  None: it was no loss but a worker
-    that was shut down, and does not count.  Returns how many were taken.
-    """
-    pairs = list(lost)
-    return _take_back(
-        conn,
-        "SELECT unnest(%(ids)s::uuid[]), unnest(%(attempts)s::int[])",
-        {
-            "ids": [execution_id for execution_id, _ in pairs],
-            "attempts": [attempt for _, attempt in pairs],
-            "why": why,
-            "max": max_losses,
-        },
-    )
-
-
-def give_back_silent(conn: psycopg.Connection, heartbeat_timeout_s: float, max_losses: int) -> int:
-    """Cut off all workers that have stopped beating, and take their running jobs; commits.
-
-    Their sessions are ended in Postgres, and that comes first: a frozen process may hold locks on
-    the very rows that the next attempt will write, or on those that are to be taken back here.
-    """
-    conn.execute(
-        """
-        SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a, dpe.workers w
-        WHERE a.datname = current_database() AND a.application_name LIKE 'dpe-job ' || w.id || ' %%'
-          AND w.beat_at < now() - %s * interval '1 second'
-        """,
-        [heartbeat_timeout_s],
-    )
-    return _take_back(
-        conn,
-        """
-        SELECT execution_id, attempt FROM dpe.jobs r
-        WHERE status = 'PROCESSING' AND plan IS NULL AND NOT EXISTS (
-          SELECT FROM dpe.workers w
-          WHERE w.id = r.worker_id AND w.beat_at > now() - %(silent)s * interval '1 second')
-        """,
-        {
-            "silent": heartbeat_timeout_s,
-            "why": f"its worker gave no sign for {heartbeat_timeout_s:g} s",
-            "max": max_losses,
-        },
-    )
-
-
 def session_name(worker_id: UUID, pid: int, what: str = "job") -> str:
     """The `application_name` of a child's connection: its jobs' ("job"), or its "record"."""
     return f"dpe-{what} {worker_id} {pid}"
-
-
-def _take_back(conn: psycopg.Connection, which: str, values: dict[str, Any]) -> int:
-    query = f"""
-        WITH lost (execution_id, attempt) AS ({which}),
-        taken AS (
-          UPDATE dpe.jobs j
-          SET losses = losses + CASE WHEN %(max)s::int IS NULL THEN 0 ELSE 1 END,
-              worker_id = NULL, pid = NULL, published_at = NULL, deadline = NULL,
-              due_at = now() + CASE WHEN losses = 0 OR %(max)s::int IS NULL THEN 0
-                ELSE {LOSS_PAUSE_S} * 2 ^ (losses - 1) END * interval '1 second',
-              status = CASE WHEN losses + 1 >= %(max)s THEN 'FAILED' ELSE 'SUBMITTED' END,
-              ended_at = CASE WHEN losses + 1 >= %(max)s THEN now() END,
-              error = CASE WHEN losses + 1 >= %(max)s THEN json_build_object(
-                'type', 'WorkerLost', 'traceback', NULL, 'message',
-                format('the process that ran it was lost %%s times; the last time: %%s',
-                       losses + 1, %(why)s::text)) END
-          FROM lost
-          WHERE j.execution_id = lost.execution_id AND j.attempt = lost.attempt
-            AND j.status = 'PROCESSING'
-          RETURNING j.execution_id, j.attempt, j.run_id, j.ended_at
-        ), logged AS (
-          INSERT INTO dpe.job_logs (execution_id, attempt, part, lines)
-          SELECT execution_id, attempt, {LAST_PART}, jsonb_build_array(jsonb_build_object(
-                   'at', to_char(clock_timestamp(), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-                   'level', 'warning', 'logger', 'dpe',
-                   'message', format('attempt %%s was lost: %%s', attempt, %(why)s::text)))::text
-          FROM taken
-          ON CONFLICT DO NOTHING
-        )
-        SELECT run_id, ended_at IS NOT NULL FROM taken
-        """  # noqa: S608 -- constants
-    with conn.transaction():
-        taken = conn.execute(query.encode(), values).fetchall()
-        workflow_runs.advance(conn, (run_id for run_id, ended in taken if ended))
-    return len(taken)
-
-
-# The first loss is the process' fault, the next ones may be the job's: it must not end one process
-# after the other as fast as they come.
-LOSS_PAUSE_S = 0.5
-
-# Parts are numbered from 1 by the process that runs the job; this one stands after all of them.
-LAST_PART = 1_000_000_000

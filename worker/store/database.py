@@ -20,12 +20,18 @@ LIVELY: dict[str, Any] = {
 }
 
 
-def connect(database_url: str, name: str, *, autocommit: bool = True) -> psycopg.Connection:
+def connect(
+    database_url: str,
+    name: str,
+    *,
+    autocommit: bool = True,
+    kind: type[psycopg.Connection] = psycopg.Connection,
+) -> psycopg.Connection:
     """Open one connection; `name` is what `pg_stat_activity` shows.
 
     Times are UTC in every session, so that text and timestamps agree on all hosts.
     """
-    return psycopg.connect(
+    return kind.connect(
         database_url,
         autocommit=autocommit,
         application_name=name,

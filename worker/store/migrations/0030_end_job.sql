@@ -1,14 +1,20 @@
 -- The end of an attempt, as one call: with the COMMIT in the same query it is one round trip, and
 -- its plan is kept by the session.  Status, error, result, stats and log of a job change together.
--- Whoever is not the owner any more is told so by an error (DP001), and can't commit.
+-- Whoever is not the owner any more is told so by an error (DP001), and can't commit.  `ago_s` is how
+-- long the end has waited to be sent; `ran_s` is how long the attempt took, where its claim came long
+-- before it (null: it began with its claim).
 CREATE FUNCTION dpe.end_attempt(
   id uuid, owner_attempt int, new_status text, pause_s float8, new_error json, new_result json,
-  new_stats json, log_part int, log_lines text
+  new_stats json, log_part int, log_lines text, ran_s float8, ago_s float8
 ) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  end_at timestamptz := clock_timestamp() - ago_s * interval '1 second';
 BEGIN
   UPDATE dpe.jobs
   SET status = new_status,
-      ended_at = CASE WHEN new_status <> 'SUBMITTED' THEN clock_timestamp() END,
+      started_at = CASE WHEN ran_s IS NULL THEN started_at
+        ELSE end_at - ran_s * interval '1 second' END,
+      ended_at = CASE WHEN new_status <> 'SUBMITTED' THEN end_at END,
       due_at = CASE WHEN new_status = 'SUBMITTED'
         THEN clock_timestamp() + pause_s * interval '1 second' ELSE due_at END,
       failures = failures + CASE WHEN new_status = 'SUBMITTED' THEN 1 ELSE 0 END,
