@@ -87,7 +87,8 @@ class Quick:
         sent = self._body(environ)
         if sent is None:
             return None
-        start = Start(id, body.event_of(sent), "api", session.key_id, session.id)
+        waiter = self._held.waits.channel if wait_s else None
+        start = Start(id, body.event_of(sent), "api", session.key_id, session.id, waiter=waiter)
         # From here on it may be stored, whatever is raised: it must not be tried again.
         found = starts.accept_without_key(self._held, session, start)
         if found is None:

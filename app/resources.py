@@ -21,7 +21,7 @@ from app.waits import Waits
 from worker.errors import Unauthenticated
 from worker.settings import Settings
 from worker.store import access, lookups
-from worker.store.database import open_pool
+from worker.store.database import connect, open_pool
 from worker.store.jobs import Job
 from worker.store.lookups import Lookup
 
@@ -122,7 +122,7 @@ def hold(app: Flask, settings: Settings) -> None:
         tokens=Tokens(pool),
         limits=Limits(settings, quick),
         failures=Failures(),
-        waits=Waits(quick),
+        waits=Waits(lambda: connect(settings.database(), "dpe-api")),
         handover=handover,
         intake=Intake(quick, handover),
         lookups=Together(look_up),

@@ -43,6 +43,7 @@ def start(id: str) -> Response:
         delay_s,
         not_before,
         query.duration("expires"),
+        waiter=resources().waits.channel if wait_s else None,
     )
     check_touch(id)
     if checked_starts.wanted():
@@ -118,7 +119,8 @@ def outcome(
     """What `answer` says, for whoever makes no Response of it."""
     job = None
     if wait_s:
-        job = held.waits.until_ended(accepted.execution_id, wait_s)
+        told = type == "action"
+        job = held.waits.until_ended(accepted.execution_id, wait_s, told=told)
     if wait_s and job is None:
         with held.pool.connection() as conn:
             job = jobs.get(conn, accepted.execution_id)

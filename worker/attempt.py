@@ -138,9 +138,9 @@ def carry_out(this: Child, job: claims.Claim, part: int = 1) -> End:
             buckets.discard(job)
             raise
         except BaseException as error:
-            if job.conn.closed:
+            if job.conn.closed or this.is_cut_off:
                 # Whatever the handler made of it, the cause is the lost connection.
-                raise psycopg.OperationalError("the job's connection is closed") from error
+                raise psycopg.OperationalError("a connection of the job is closed") from error
             end = _fail(this, action, job, error, log, began)
             if not isinstance(error, (Exception, SystemExit)):
                 raise  # KeyboardInterrupt and the like are meant for the worker as well

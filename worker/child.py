@@ -53,6 +53,11 @@ class Child:
             self.conn.commit()
         return self.record, self.conn
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the record was lost since it was asked last."""
+        return self.record is None or self.record.closed
+
     def disconnect(self) -> None:
         """Drop both: the next job opens new ones."""
         for conn in (self.conn, self.record):

@@ -3,13 +3,15 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID, uuid4
 
 import pytest
 from flask import Flask
 
 from app import resources
-from app.waits import Waits
+from app.waits import Waits, _Wait
 from tests.app.conftest import Caller, Hand
+from worker.store import jobs
 from worker.store.actions import Action
 
 
@@ -76,15 +78,60 @@ def test_many_wait_on_few_connections_and_one_thread(
 
 
 def test_who_waits_for_nobody_costs_nothing(app: Flask) -> None:
-    waits = Waits(resources.of(app).pool)
-    assert waits._pause_s() is None
+    waits = Waits(resources.of(app).waits._connect)
     assert waits._thread is None
+    assert waits._conn is None
+
+
+def test_the_end_of_a_job_is_told_to_who_started_it(
+    app: Flask, action: Action, hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without a notice the first look would come after this.
+    monkeypatch.setattr("app.waits.FIRST_PAUSE_TOLD_S", 3.0)
+    monkeypatch.setattr("app.waits.LONGEST_PAUSE_S", 3.0)
+    waits = Waits(resources.of(app).waits._connect)
+
+    def start(n: int) -> UUID:
+        accepted = jobs.accept(hand.conn, jobs.Start(action.id, str(n), waiter=waits.channel))
+        assert accepted is not None
+        return accepted.execution_id
+
+    ids = [start(n) for n in range(8)]
+    with ThreadPoolExecutor(len(ids)) as pool:
+        answers = [pool.submit(waits.until_ended, id, 20, told=True) for id in ids]
+        listens = "SELECT FROM pg_stat_activity WHERE query LIKE 'LISTEN dpe_%%' AND pid = %s"
+        while (
+            waits._conn is None
+            or not hand.conn.execute(listens.encode(), [waits._conn.info.backend_pid]).fetchall()
+        ):
+            time.sleep(0.001)
+        began = time.monotonic()
+        for id in ids:
+            hand.run(str(id), str(id))
+        found = [answer.result(15) for answer in answers]
+    assert time.monotonic() - began < 2.5
+    assert [job and job.result for job in found] == [str(id) for id in ids]
+    waits.close()
+    assert waits._thread is not None
+    waits._thread.join(5)
+
+
+def test_a_lost_connection_is_replaced(
+    app: Flask, editor: Caller, action: Action, hand: Hand
+) -> None:
+    waits = resources.of(app).waits
+    ids = [editor.start(action.id) for _ in range(2)]
+    for id in ids:
+        ending = hand.run_later(id, 0.3)
+        assert editor.get(f"/dpe/v3/jobs/{id}?wait=10").status_code == 200
+        ending.join()
+        assert waits._conn is not None
+        pid = waits._conn.info.backend_pid
+        hand.conn.execute("SELECT pg_terminate_backend(%s)", [pid])
 
 
 def test_closing_lets_all_answer(app: Flask, editor: Caller, action: Action) -> None:
-    from uuid import UUID
-
-    waits = Waits(resources.of(app).pool)
+    waits = Waits(resources.of(app).waits._connect)
     id = UUID(editor.start(action.id))
     thread = threading.Thread(target=lambda: waits.until_ended(id, 30))
     thread.start()
@@ -101,12 +148,8 @@ def test_closing_lets_all_answer(app: Flask, editor: Caller, action: Action) -> 
 
 
 @pytest.mark.parametrize("age_s", [0.0, 0.05, 5.0])
-def test_old_waits_are_looked_after_less_often(app: Flask, age_s: float) -> None:
-    from uuid import uuid4
-
-    from app.waits import _Wait
-
-    waits = Waits(resources.of(app).pool)
-    waits._waiting.add(_Wait(uuid4(), since=time.monotonic() - age_s))
-    pause = waits._pause_s()
-    assert pause == pytest.approx(min(max(age_s / 10, 0.0007), 0.05), abs=0.001)
+@pytest.mark.parametrize(("told", "shortest"), [(False, 0.0007), (True, 0.02)])
+def test_old_waits_are_looked_after_less_often(age_s: float, told: bool, shortest: float) -> None:
+    now = time.monotonic()
+    wait = _Wait(uuid4(), told, since=now - age_s)
+    assert wait.pause_s(now) == pytest.approx(min(max(age_s / 10, shortest), 0.05))

@@ -24,13 +24,13 @@ class Sabotage:
 BUILDS = {
     "no_fence": Sabotage(
         "a worker that lost its claim can commit",
-        "worker/store/migrations/0030_end_job.sql",
+        "worker/store/migrations/0031_end_job.sql",
         "WHERE execution_id = id AND attempt = owner_attempt AND status = 'PROCESSING'",
         "WHERE execution_id = id",
     ),
     "status_apart": Sabotage(
         "the rows are committed before the status, in a transaction of their own",
-        "worker/store/claims.py",
+        "worker/store/ending.py",
         "    try:\n        if job.run_id is None",
         "    job.conn.commit()\n    try:\n        if job.run_id is None",
     ),

@@ -90,6 +90,7 @@ class Start:
     not_before: datetime | None = None
     expires_s: float | None = None  # not begun so long after it is due, it ends; None: the action's
     in_line: bool = False  # also where its action allows one open job, and there may be one
+    waiter: str | None = None  # the channel of Postgres on which its end is to be told
     execution_id: UUID = field(default_factory=uuid4)
 
 
@@ -115,18 +116,18 @@ def accept_all(conn: psycopg.Connection, starts: Sequence[Start]) -> list[Accept
             """
             INSERT INTO dpe.jobs (execution_id, action_id, version, name, status, event,
                                   event_type, key_id, timeout_s, priority, due_at, published_at,
-                                  deadline, max_running, held)
+                                  deadline, max_running, held, waiter)
             SELECT s.id, v.action_id, v.version, v.name,
                    CASE WHEN waits THEN 'SUBMITTED' ELSE 'QUEUED' END, s.event, s.type,
                    s.key, v.timeout_s, coalesce(s.priority, v.priority), due,
                    CASE WHEN NOT waits THEN now() END,
                    due + coalesce(s.expires_s, v.expires_s) * interval '1 second',
-                   v.max_running, v.max_running IS NOT NULL
+                   v.max_running, v.max_running IS NOT NULL, s.waiter
             FROM unnest(%s::uuid[], %s::text[], %b::text[], %s::text[], %s::bigint[], %s::text[],
                         %s::smallint[], %s::float8[], %s::timestamptz[], %s::float8[],
-                        %s::boolean[])
+                        %s::boolean[], %s::text[])
                  WITH ORDINALITY AS s (id, action, event, type, key, session, priority, delay_s,
-                                       not_before, expires_s, in_line, ordinal)
+                                       not_before, expires_s, in_line, waiter, ordinal)
             CROSS JOIN LATERAL greatest(
                 now(), s.not_before, now() + s.delay_s * interval '1 second')
               AS due
@@ -154,6 +155,7 @@ def accept_all(conn: psycopg.Connection, starts: Sequence[Start]) -> list[Accept
                 plain_array(start.not_before for start in starts),
                 plain_array(start.expires_s for start in starts),
                 plain_array(start.in_line for start in starts),
+                plain_array(start.waiter for start in starts),
             ],
         ).fetchall()
     accepted = {row.execution_id: row for row in rows}

@@ -8,6 +8,7 @@ CREATE FUNCTION dpe.end_attempt(
   new_stats json, log_part int, log_lines text, ran_s float8, ago_s float8
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
+  channel text;
   end_at timestamptz := clock_timestamp() - ago_s * interval '1 second';
 BEGIN
   UPDATE dpe.jobs
@@ -22,12 +23,16 @@ BEGIN
       deadline = NULL,
       held = max_running IS NOT NULL AND new_status = 'SUBMITTED',
       error = new_error, result = new_result, stats = new_stats
-  WHERE execution_id = id AND attempt = owner_attempt AND status = 'PROCESSING';
+  WHERE execution_id = id AND attempt = owner_attempt AND status = 'PROCESSING'
+  RETURNING waiter INTO channel;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'attempt % of % is no longer the owner', owner_attempt, id
       USING ERRCODE = 'DP001';
   END IF;
   INSERT INTO dpe.job_logs (execution_id, attempt, part, lines)
   VALUES (id, owner_attempt, log_part, log_lines);
+  IF channel IS NOT NULL THEN
+    PERFORM pg_notify(channel, id::text);
+  END IF;
 END
 $$;
