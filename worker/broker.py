@@ -9,8 +9,8 @@ import socket
 from base64 import b64encode
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from functools import cache
-from uuid import UUID
+from functools import cache, lru_cache
+from uuid import UUID, uuid4
 
 import orjson
 from celery import Celery
@@ -186,8 +186,18 @@ _BODY = b64encode(
 _ORIGIN = f"{os.getpid()}@{socket.gethostname()}"
 
 
+# Stand for what differs from job to job of one action.
+_ID, _AT = uuid4().hex, uuid4().hex
+
+
 def _envelope(message: Message) -> bytes:
-    id = str(message.execution_id)
+    made = _template(message.name, message.priority)
+    id, at = str(message.execution_id), message.published_at.isoformat()
+    return made.replace(_ID.encode(), id.encode()).replace(_AT.encode(), at.encode())
+
+
+@lru_cache(maxsize=1024)
+def _template(name: str, priority: int) -> bytes:
     return orjson.dumps(
         {
             "body": _BODY,
@@ -196,15 +206,15 @@ def _envelope(message: Message) -> bytes:
             "headers": {
                 "lang": "py",
                 "task": TASK,
-                "id": id,
-                "shadow": message.name,
+                "id": _ID,
+                "shadow": name,
                 "eta": None,
                 "expires": None,
                 "group": None,
                 "group_index": None,
                 "retries": 0,
                 "timelimit": [None, None],
-                "root_id": id,
+                "root_id": _ID,
                 "parent_id": None,
                 "argsrepr": "()",
                 "kwargsrepr": "{}",
@@ -213,16 +223,16 @@ def _envelope(message: Message) -> bytes:
                 "replaced_task_nesting": 0,
                 "stamped_headers": None,
                 "stamps": {},
-                "published_at": message.published_at.isoformat(),
+                "published_at": _AT,
             },
             "properties": {
-                "correlation_id": id,
+                "correlation_id": _ID,
                 "reply_to": "",
                 "delivery_mode": 2,
                 "delivery_info": {"exchange": "", "routing_key": QUEUE},
-                "priority": message.priority,
+                "priority": priority,
                 "body_encoding": "base64",
-                "delivery_tag": id,
+                "delivery_tag": _ID,
             },
         }
     )

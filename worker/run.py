@@ -14,7 +14,7 @@ from worker.bundle import run_all
 from worker.child import this_process
 
 TAKE_S = 0.5  # so long a child takes messages by itself, and Celery sees nothing else
-TAKE_TIMEOUT_S = 0.005  # that it waits for one
+TAKE_TIMEOUT_S = 0.2  # that it waits for one: Celery's own way to it takes longer
 
 
 # No events of Celery's own: `worker.events` tells what it would, when it happens.
