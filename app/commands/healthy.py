@@ -41,7 +41,7 @@ def _running() -> list[str]:
 
 
 def _is_role(words: list[str], role: str) -> bool:
-    # As typed (`…/python …/bin/dpe api`), or by its title (`gunicorn: master [dpe api]`).
+    # As typed (`…/python …/bin/dpe api`), or by its title (`dpe api worker-1`).
     typed = rf"(^|[\[/ ])(dpe|app\.cli) {role}([\] ]|$)"
     return re.search(typed, " ".join(words).strip()) is not None
 

@@ -447,7 +447,7 @@ def test_of_an_action_that_allows_one_open_job_a_second_is_409_as_by_flask(
 def failing(error: Exception, after: Callable[..., Any] | None = None) -> tuple[list[Any], Any]:
     calls: list[Any] = []
 
-    def accept(*given: Any) -> Any:
+    def accept(*given: Any, **_: Any) -> Any:
         calls.append(given)
         if after is not None:
             after(*given)
