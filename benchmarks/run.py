@@ -106,17 +106,19 @@ class Bench:
             return product
 
     def scaling(self) -> None:
-        """Jobs a second with one, two and four children."""
+        """Jobs a second with one, two and four children, as far as there are cores for them."""
         product = self._prepared()
+        counts = [count for count in (1, 2, 4) if count <= (os.cpu_count() or 1)]
         for _ in range(self.rounds):
             rates = {
                 children: measures.scaling(product, self.conn, children, 600 * children)
-                for children in (1, 2, 4)
+                for children in counts
             }
             for children, rate in rates.items():
                 self.keep(f"jobs/s, {children} children", rate)
-            self.note("2 children ÷ 2 × one", rates[2] / rates[1] / 2)
-            self.note("4 children ÷ 4 × one", rates[4] / rates[1] / 4)
+            for children in counts[1:]:
+                share = rates[children] / rates[1] / children
+                self.note(f"{children} children ÷ {children} × one", share)
 
     def polls(self) -> None:
         """Status polls beside a steady load."""
@@ -228,7 +230,7 @@ def show(figures: dict[str, list[float]], machine: str) -> None:
 
 def machine() -> str:
     """Cores, Python and what matters of the libraries."""
-    names = ("celery", "kombu", "flask", "gunicorn", "psycopg", "pandas")
+    names = ("celery", "kombu", "flask", "granian", "gunicorn", "psycopg", "pandas")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     return f"{os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
 
