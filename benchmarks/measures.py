@@ -122,7 +122,8 @@ def scaling(product: Product, conn: psycopg.Connection, children: int, starts: i
 def polls(side: Side) -> tuple[float, float, float]:
     """Status polls a second and their p99 (ms) beside 500 jobs a second; starts' rate, of 1."""
     url = side.status_url(side.start(ROWS, "?wait=20"))
-    over, sent = threading.Event(), [0] * 8
+    # As many as it takes to keep the rate where each answer takes a while.
+    over, sent = threading.Event(), [0] * 24
 
     def start_steadily(at: int) -> None:
         host, path = side.start_url.removeprefix("http://").split("/", 1)
