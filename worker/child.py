@@ -59,7 +59,9 @@ class Child:
         return self.record is None or self.record.closed
 
     def disconnect(self) -> None:
-        """Drop both: the next job opens new ones."""
+        """Drop both: the next job opens new ones.  An end that waits is sent, where that works."""
+        if isinstance(self.conn, JobConnection) and not self.conn.closed:
+            self.conn.send_end()
         for conn in (self.conn, self.record):
             if conn is not None:
                 conn.close()
