@@ -87,6 +87,7 @@ def execute(this: Child, execution_id: UUID, job: claims.Claim | None = None) ->
     this.events.begin(job.execution_id, job.name)
     end = End(None)
     try:
+        _, job.conn = this.connections()  # that of an earlier claim may have been lost since
         end = carry_out(this, job)
     except ClaimLost as lost:
         logger.warning("%s", lost)
