@@ -188,12 +188,13 @@ def _end(
     log: tuple[int, bytes],
     pause_s: float = 0.0,
 ) -> list[Message]:
+    end = _of(job, status, error, result, log, pause_s)
     try:
         if job.run_id is None or status == "SUBMITTED":
-            _send(job, _of(job, status, error, result, log, pause_s), commit=True)
+            _send(job, end, commit=True)
             return []
         # What follows in the workflow is committed with this end, or not at all.
-        _send(job, _of(job, status, error, result, log, pause_s), commit=False)
+        _send(job, end, commit=False)
         messages = workflow_runs.advance(job.conn, [job.run_id], queued=True)
         job.conn.commit()
     except psycopg.Error as failed:
