@@ -59,11 +59,16 @@ def received() -> bytes:
     if len(body) == request.max_content_length and request.environ["wsgi.input"].read(1):
         raise RequestEntityTooLarge
     if not _is_whole(body):
-        raise Invalid(
-            "the body did not arrive whole: its connection broke, or its chunks are malformed",
-            "a body that is empty or a number is sent with a Content-Length",
-        )
+        raise broken_off()
     return body
+
+
+def broken_off() -> Invalid:
+    """What is said of a body that did not arrive whole."""
+    return Invalid(
+        "the body did not arrive whole: its connection broke, or its chunks are malformed",
+        "a body that is empty or a number is sent with a Content-Length",
+    )
 
 
 def _is_whole(body: bytes) -> bool:

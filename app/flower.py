@@ -1,6 +1,7 @@
 """`dpe flower`: Celery's Flower over the engine's broker.  A window, never the record (F19)."""
 
 import logging
+import os
 import secrets
 import socket
 
@@ -11,6 +12,7 @@ logger = logging.getLogger("app.flower")
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104
+NICENESS = 5  # who looks on can wait a little, who starts a job should not
 MAX_TASKS = 2_000  # kept in memory, 6 KB each; the record of all is in Postgres
 
 
@@ -69,6 +71,7 @@ def main(settings: Settings) -> None:
     setattr(Metrics, "get", authenticated(Metrics.get))  # noqa: B010 -- for the type checker
     # It only looks on: without the tasks' code it takes half the memory, and starts sooner.
     celery.conf.include = []
+    os.nice(NICENESS)
     # Celery's own parser, in this process: what others see of it in `ps` is `dpe flower`.
     celery.start(["--quiet", "flower", *_options(settings)])
 

@@ -11,7 +11,7 @@ from worker.store import jobs
 
 
 class Intake:
-    """Accepts and publishes the starts of all this process' threads."""
+    """Accepts and publishes the starts of this process."""
 
     def __init__(self, pool: ConnectionPool, handover: Handover) -> None:
         self._pool = pool
@@ -21,9 +21,18 @@ class Intake:
     def accept(self, start: jobs.Start) -> tuple[jobs.Accepted, str] | None:
         """Store and publish one start; return it with its status, when it is committed.
 
-        None: no such action, or its session has ended.  Raises what Postgres raises.
+        None: no such action, one that allows one open job, or the session has ended.  Raises what
+        Postgres raises.
         """
         return self._starts.ask(start)
+
+    async def accepted(self, start: jobs.Start) -> tuple[jobs.Accepted, str] | None:
+        """As `accept`, on the event loop."""
+        return await self._starts.answer(start)
+
+    def close(self) -> None:
+        """Take no more."""
+        self._starts.close()
 
     def _accept_all(self, starts: list[jobs.Start]) -> list[tuple[jobs.Accepted, str] | None]:
         with self._pool.connection() as conn:

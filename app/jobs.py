@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 
 from app import query
 from app.answers import Reply, job_json, job_url, json_answer, step_json
-from app.auth import check_session, check_touch, needs, session
+from app.auth import check_touch, needs, session
 from app.job_log import log_answer
 from app.resources import Resources, resources
 from app.starts import ACCEPTED, POLL_AFTER_S, answer
@@ -18,7 +18,6 @@ from worker.errors import Conflict, Invalid, NotFound
 from worker.store import actions, job_list, jobs, workflow_starts, workflow_status, workflows
 from worker.store.job_list import Filter
 from worker.store.jobs import FINAL, Job
-from worker.store.lookups import Lookup
 
 routes = Blueprint("jobs", __name__)
 
@@ -55,7 +54,7 @@ def list_jobs() -> Response:
 
 @routes.get("/dpe/v3/jobs/<execution_id>")
 @routes.get("/dpe/v3/job/<execution_id>")
-@needs(READ, checked_with_the_statement=True)
+@needs(READ)
 def one(execution_id: str) -> Response:
     """One job; with `?wait=`, when it has ended."""
     wait_s = query.wait_s()
@@ -79,13 +78,6 @@ def shown(held: Resources, job: Job, waited_s: float = 0.0) -> Reply:
 
 
 def _look_up(execution_id: str) -> Job:
-    """The job, by one statement for all who ask at the same time: clients poll."""
-    digits = execution_id.replace("-", "").lower()
-    if re.fullmatch(f"[0-9a-f]{{{ID_DIGITS}}}", digits):
-        job = resources().lookups.ask(Lookup(UUID(digits), session().id))
-        if job is not None:
-            return job
-    check_session()  # it may have ended since it was read
     with resources().pool.connection() as conn:
         return find(conn, execution_id)
 

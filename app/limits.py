@@ -18,7 +18,9 @@ from worker.settings import Settings
 from worker.store import waiting
 from worker.store.access import Session
 
-COUNT_S = 0.5  # between two counts of the jobs that wait
+COUNT_S = 0.5  # between two counts of the jobs that wait, where few more would be too many
+LONGEST_COUNT_S = 5.0
+FASTEST_PER_S = 20_000  # starts that all processes together accept
 COME_AGAIN_S = 5.0
 WINDOW_S = 1
 BROKER_TIMEOUT_S = 0.15
@@ -40,19 +42,30 @@ class Limits:
     def check(self, session: Session) -> None:
         """Count one start of the session's key; raises TooMany."""
         self._check_waiting()
-        rate = session.starts_per_s or self._max_starts_per_s
+        rate = self._rate_of(session)
         if rate is not None:
             self._check_rate(session, rate)
 
-    def _check_waiting(self) -> None:
-        """By a count that is half a second old at the most, and what came here since.
+    def asks(self, session: Session) -> bool:
+        """Whether the next `check` asks Postgres or the broker, which may take its time."""
+        return self._is_due() or self._rate_of(session) is not None
 
-        What other processes take meanwhile is not in it: the limit keeps Postgres from filling up,
-        it is not exact.
+    def _rate_of(self, session: Session) -> float | None:
+        return session.starts_per_s or self._max_starts_per_s
+
+    def _is_due(self) -> bool:
+        return bool(self._max_waiting) and time.monotonic() >= self._next_count
+
+    def _check_waiting(self) -> None:
+        """By the last count, and what came here since.
+
+        What other processes take meanwhile is not in it, so it is counted anew before they can have
+        taken all that is left, or else after half a second: the limit keeps Postgres from filling
+        up, it is not exact.
         """
         if not self._max_waiting:
             return
-        if time.monotonic() >= self._next_count and self._counting.acquire(blocking=False):
+        if self._is_due() and self._counting.acquire(blocking=False):
             try:
                 self._count()
             finally:
@@ -70,6 +83,8 @@ class Limits:
         try:
             with self._pool.connection() as conn:
                 self._waiting = waiting.count(conn, self._max_waiting)
+            room_s = (self._max_waiting - self._waiting) / FASTEST_PER_S
+            self._next_count += min(max(0.0, room_s - COUNT_S), LONGEST_COUNT_S - COUNT_S)
         except (psycopg.Error, PoolTimeout) as error:
             logger.warning("jobs that wait can't be counted: %s", str(error).strip())
 

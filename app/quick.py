@@ -1,30 +1,41 @@
 """Starts and polls in their plain form, answered without Flask: the calls that come all the time.
 
-Flask and werkzeug take longer over one of them than all that it asks for.  What is not plain
-(another parameter, a header of its own, a session that is not known yet) goes on to Flask, which
-answers it or says what is wrong; and of every error Flask makes the answer.  So an answer is the
-same on both ways: what is accepted, checked and shown is so by the same functions.
+They are answered on the event loop, where a call that waits for its commit holds no thread; threads
+that wait for their turn and are woken take as long as all else that a start asks for.  What is not
+plain (another parameter, a header of its own, a session that is not known yet) goes on to Flask,
+which answers it or says what is wrong; and of every error Flask makes the answer.  So an answer is
+the same on both ways: what is accepted, checked and shown is so by the same functions.  Nothing
+here may block: what asks Postgres or the broker does so in a thread.
 """
 
-import io
+import asyncio
+import os
 import re
+import signal
 from collections.abc import Iterable
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from flask import Flask
+from granian._granian import RSGIHTTPProtocol as HTTPProtocol
+from granian._granian import RSGIProtocolClosed as ProtocolClosed
+from granian.rsgi import Scope
 
 from app import body, browsers, jobs, resources, starts
 from app.answers import Reply, encode
 from app.auth import read_session
+from app.bridge import Bridge
 from app.query import LONGEST_WAIT_S
 from worker.store.access import Session
-from worker.store.jobs import Start
+from worker.store.jobs import Job, Start
 from worker.store.lookups import Lookup
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+PARENT_INTERVAL_S = 1.0
 
 _START = re.compile("/dpe/v3/actions?/([0-9a-f]{24})/start")
 _POLL = re.compile("/dpe/v3/jobs?/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32})")
@@ -33,93 +44,106 @@ _LENGTH = re.compile("[0-9]{1,12}")
 _WAIT = re.compile("[0-9]{1,2}")
 _PARAMETERS = {"token", "app_id", "type", "wait"}
 _LONGEST_QUERY = 500  # with a token in it, it has about 200
-_NOT_PLAIN = (
-    "HTTP_IDEMPOTENCY_KEY",
-    "HTTP_CONTENT_ENCODING",
-    "HTTP_TRANSFER_ENCODING",
-    "HTTP_ORIGIN",
-)
-_STATUS = {200: "200 OK", starts.ACCEPTED: "202 ACCEPTED"}
+_NOT_PLAIN = ("idempotency-key", "content-encoding", "transfer-encoding", "origin")
 _BEARER = "Bearer "
+# To look whether it is JSON takes about a millisecond, in which nobody else is answered.
+_MAX_BODY_BYTES = 262_144
 
 
 class Quick:
-    """The middleware: `app.wsgi_app = Quick(app)`, when everything else is registered."""
+    """The application that granian serves: the quick way, and Flask for all else."""
 
     def __init__(self, app: Flask) -> None:
         self._app = app
         self._flask = app.wsgi_app
         self._held = resources.of(app)
+        self._bridge = Bridge(self._held.settings.api_threads)
         always = browsers.guards(self._held.settings)
-        self._headers = [("Content-Type", "application/json"), *always.items()]
+        self._headers = [("content-type", "application/json"), *always.items()]
+        self._max_bytes = min(_MAX_BODY_BYTES, self._held.settings.max_body_bytes)
 
-    def __call__(
-        self, environ: "WSGIEnvironment", start_response: "StartResponse"
-    ) -> Iterable[bytes]:
-        method = environ["REQUEST_METHOD"]
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Called by granian before the first call."""
+        loop.set_default_executor(ThreadPoolExecutor(self._held.settings.api_threads))
+        # Those that wait for a job answer before the end.  Granian's handler of SIGINT does what
+        # it did for SIGTERM before this.
+        loop.add_signal_handler(signal.SIGTERM, self._end)
+        self._look_for_parent(loop, os.getppid())
+
+    async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
+        """Answer one call."""
+        method = scope.method
         try:
             if method == "POST":
-                reply = self._start(environ)
+                reply = await self._start(scope, protocol)
             else:
-                reply = self._poll(environ) if method == "GET" else None
+                reply = await self._poll(scope) if method == "GET" else None
             sent = b"" if reply is None else encode(reply[0])
         except Exception as error:
-            return self._refuse(environ, start_response, error)
+            await self._bridge.answer(partial(self._refuse, error), scope, protocol)
+            return
         if reply is None:
-            return self._flask(environ, start_response)
+            await self._bridge.answer(self._flask, scope, protocol)
+            return
         _, status, headers = reply
-        start_response(
-            _STATUS[status],
-            [*headers.items(), ("Content-Length", str(len(sent))), *self._headers],
-        )
-        return [sent]
+        protocol.response_bytes(status, [*headers.items(), *self._headers], sent)
 
-    def _start(self, environ: "WSGIEnvironment") -> Reply | None:
+    async def _start(self, scope: Scope, protocol: HTTPProtocol) -> Reply | None:
         """Accept a start; None: Flask is to."""
-        path = _START.fullmatch(environ["PATH_INFO"])
-        caller = path and self._caller(environ, starts.PERMISSION)
+        path = _START.fullmatch(scope.path)
+        caller = path and self._caller(scope, starts.PERMISSION)
         if path is None or caller is None:
             return None
-        id = path[1]
+        id, held = path[1], self._held
         token, session, wait_s = caller
-        if not session.may_touch(id):
+        if not session.may_touch(id) or not self._is_plain_body(scope):
             return None
-        sent = self._body(environ)
-        if sent is None:
-            return None
-        waiter = self._held.waits.channel if wait_s else None
-        start = Start(id, body.event_of(sent), "api", session.key_id, session.id, waiter=waiter)
+        event = body.event_of(await _received(protocol))
+        waiter = held.waits.channel if wait_s else None
+        start = Start(id, event, "api", session.key_id, session.id, waiter=waiter)
+        if held.limits.asks(session):
+            await asyncio.to_thread(held.limits.check, session)
+        else:
+            held.limits.check(session)
         # From here on it may be stored, whatever is raised: it must not be tried again.
-        found = starts.accept_without_key(self._held, session, start)
+        found = await held.intake.accepted(start)
+        found = found or await asyncio.to_thread(starts.accept_alone, held, start)
         if found is None:
-            read_session(self._held, token)  # it may have ended since it was read
+            # It may have ended since it was read.
+            await asyncio.to_thread(read_session, held, token)
             raise starts.unknown(id)
-        return starts.outcome(self._held, *found, wait_s)
+        job = None
+        if wait_s:
+            ended = await held.waits.ended(start.execution_id, wait_s, told=True)
+            job = ended or await self._look_up(start.execution_id, session)
+        return starts.outcome(*found, job)
 
-    def _poll(self, environ: "WSGIEnvironment") -> Reply | None:
+    async def _poll(self, scope: Scope) -> Reply | None:
         """Look a job up; None: Flask is to, and says so where there is none."""
-        path = _POLL.fullmatch(environ["PATH_INFO"])
-        caller = path and self._caller(environ, jobs.READ)
+        path = _POLL.fullmatch(scope.path)
+        caller = path and self._caller(scope, jobs.READ)
         if path is None or caller is None:
             return None
         _, session, wait_s = caller
-        if wait_s:
+        job = await self._look_up(UUID(path[1]), session)
+        if job is None or job.progress is not None:
             return None
-        job = self._held.lookups.ask(Lookup(UUID(path[1]), session.id))
-        return job and jobs.shown(self._held, job)
+        if wait_s and not job.ended:
+            ended = await self._held.waits.ended(job.execution_id, wait_s)
+            job = ended or await self._look_up(job.execution_id, session)
+        return job and jobs.shown(self._held, job, wait_s)
 
-    def _caller(
-        self, environ: "WSGIEnvironment", permission: str
-    ) -> tuple[str, Session, float] | None:
+    async def _look_up(self, execution_id: UUID, session: Session) -> Job | None:
+        return await self._held.lookups.find(Lookup(execution_id, session.id))
+
+    def _caller(self, scope: Scope, permission: str) -> tuple[str, Session, float] | None:
         """Who calls (token and session), and the seconds to wait; None: Flask is to find out."""
-        if not environ.keys().isdisjoint(_NOT_PLAIN):
-            return None
-        query = environ.get("QUERY_STRING", "")
+        headers, query = scope.headers, scope.query_string
         asked = _asked(query) if len(query) <= _LONGEST_QUERY else None
-        if asked is None:
+        if asked is None or any(name in headers for name in _NOT_PLAIN):
             return None
         token, wait_s = asked
-        header = environ.get("HTTP_AUTHORIZATION")
+        header = headers.get("authorization")
         if header is not None:
             if not header.startswith(_BEARER):
                 return None
@@ -129,28 +153,42 @@ class Quick:
             return None
         return token, session, wait_s
 
-    def _body(self, environ: "WSGIEnvironment") -> bytes | None:
-        """The bytes of a body that says its length and has it; None: Flask is to read it."""
-        length = environ.get("CONTENT_LENGTH", "")
-        if not _LENGTH.fullmatch(length) or not _TYPE.fullmatch(environ.get("CONTENT_TYPE", "")):
-            return None
-        size = int(length)
-        if size > self._held.settings.max_body_bytes:
-            return None
-        sent = environ["wsgi.input"].read(size)
-        if len(sent) != size:
-            environ["wsgi.input"] = io.BytesIO(sent)
-            return None
-        return sent
+    def _is_plain_body(self, scope: Scope) -> bool:
+        """Whether it says its length, which is not much, and is of a type that needs no look."""
+        length = scope.headers.get("content-length", "")
+        return (
+            _LENGTH.fullmatch(length) is not None
+            and int(length) <= self._max_bytes
+            and _TYPE.fullmatch(scope.headers.get("content-type", "")) is not None
+        )
 
     def _refuse(
-        self, environ: "WSGIEnvironment", start_response: "StartResponse", error: Exception
+        self, error: Exception, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
         """Flask's answer to an error, as if one of its views had raised it."""
         with self._app.request_context(environ):
             made: Any = self._app.handle_user_exception(error)
             answer = self._app.process_response(self._app.make_response(made))
             return answer(environ, start_response)
+
+    def _look_for_parent(self, loop: asyncio.AbstractEventLoop, parent: int) -> None:
+        """End when granian's main process was killed: who takes its place needs the address."""
+        if os.getppid() != parent:
+            self._end()
+        else:
+            loop.call_later(PARENT_INTERVAL_S, self._look_for_parent, loop, parent)
+
+    def _end(self) -> None:
+        self._held.waits.close()
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+async def _received(protocol: HTTPProtocol) -> bytes:
+    """The body; raises Invalid where it breaks off."""
+    try:
+        return await protocol()
+    except ProtocolClosed:
+        raise body.broken_off() from None
 
 
 @lru_cache(maxsize=1024)  # a caller's query is the same from call to call

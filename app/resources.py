@@ -16,19 +16,17 @@ from app.failures import Failures
 from app.handover import Handover
 from app.intake import Intake
 from app.limits import Limits
-from app.together import Together
+from app.lookups import Lookups
 from app.waits import Waits
 from worker.errors import Unauthenticated
 from worker.settings import Settings
-from worker.store import access, lookups
+from worker.store import access
 from worker.store.database import connect, open_pool
-from worker.store.jobs import Job
-from worker.store.lookups import Lookup
 
 # Of one process.  A statement takes about a millisecond and Python runs one thread at a time, so
 # a few serve many threads; Postgres has 100 connections by default, for all processes together.
 CONNECTIONS = 8
-ALWAYS_THE_SAME = 2  # connections for the two statements that starts and polls share
+ALWAYS_THE_SAME = 2  # connections for the statement that starts share, and the count of jobs
 SESSIONS_KEPT = 10_000
 
 Pool = ConnectionPool[psycopg.Connection[TupleRow]]
@@ -95,12 +93,13 @@ class Resources:
     waits: Waits
     handover: Handover
     intake: Intake
-    lookups: Together[Lookup, Job | None]
+    lookups: Lookups
     sessions: KnownSessions
 
     def close(self) -> None:
         """Let waiting requests answer, then close the connections."""
         self.waits.close()
+        self.intake.close()
         self.pool.close()
         self.quick.close()
 
@@ -110,10 +109,6 @@ def hold(app: Flask, settings: Settings) -> None:
     pool = open_pool(settings.database(), CONNECTIONS, "dpe-api")
     quick = open_pool(settings.database(), ALWAYS_THE_SAME, "dpe-api", generic_plans=True)
     handover = Handover(pool)
-
-    def look_up(asked: list[Lookup]) -> list[Job | None]:
-        with quick.connection() as conn:
-            return lookups.look_up(conn, asked)
 
     app.extensions["dpe"] = Resources(
         settings=settings,
@@ -125,7 +120,7 @@ def hold(app: Flask, settings: Settings) -> None:
         waits=Waits(lambda: connect(settings.database(), "dpe-api")),
         handover=handover,
         intake=Intake(quick, handover),
-        lookups=Together(look_up),
+        lookups=Lookups(settings.database()),
         sessions=KnownSessions(),
     )
 

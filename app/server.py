@@ -1,4 +1,4 @@
-"""`dpe api`: the application under granian, a few processes with many threads each.
+"""`dpe api`: the application under granian, a few processes with an event loop and threads each.
 
 Granian speaks HTTP in compiled code, outside of Python's lock: an answer costs half of what it
 costs with a server in Python (docs/performance.md).
@@ -7,23 +7,18 @@ costs with a server in Python (docs/performance.md).
 import gc
 import logging
 import multiprocessing
-import os
-import select
-import signal
 import socket
 import sys
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import psycopg
 from granian._granian import SocketHolder
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer, WorkerProcess
 
-from app import resources
+from app.quick import Quick
 from app.web import build
 from worker.errors import DpeError, NotMigrated
 from worker.settings import Settings, current_settings
@@ -37,7 +32,6 @@ CONNECTIONS = 10_000  # of one process, idle ones as well; more wait in the kern
 KEEPALIVE_S = 75  # longer than a load balancer keeps its side open (60 s by custom)
 STALLED_S = 60  # a caller that takes nothing of its answer for so long is left
 MAX_HEAD_BYTES = 64 * 1024
-PARENT_INTERVAL_S = 1.0
 
 logger = logging.getLogger("app")
 
@@ -106,17 +100,23 @@ def main(settings: Settings) -> None:
     server(settings, "app.server:application").serve()
 
 
-def server(settings: Settings, application: str) -> Server:
-    """The server of an application, named as `module:factory`."""
+def server(
+    settings: Settings,
+    application: str,
+    interface: Interfaces = Interfaces.RSGI,
+    threads: int | None = None,
+) -> Server:
+    """The server of an application, named as `module:factory`; `threads` are of WSGI ones."""
     return Server(
         application,
         factory=True,
         address=settings.host,
         port=settings.port,
-        interface=Interfaces.WSGI,
+        interface=interface,
+        blocking_threads=threads,
+        loop=Loops.auto,  # uvloop, where it is installed
         http=HTTPModes.http1,
         workers=settings.api_processes,
-        blocking_threads=settings.api_threads,
         backpressure=CONNECTIONS,
         http1_settings=HTTP1Settings(
             header_read_timeout=KEEPALIVE_S * 1000, max_buffer_size=MAX_HEAD_BYTES
@@ -133,37 +133,10 @@ def server(settings: Settings, application: str) -> Server:
     )
 
 
-def application() -> Any:
+def application() -> Quick:
     """What one process serves; granian calls it in each, after the fork (F20)."""
     _log_to_stderr()
-    app = build(current_settings())
-    _before_the_end(resources.of(app).waits.close)
-    return app
-
-
-def _before_the_end(close: Callable[[], None]) -> None:
-    """Call `close` when this process is asked to end, which granian does not tell.
-
-    It sets handlers of its own after this; but a signal of any handler is written to this pipe too.
-    A process whose main process was killed asks itself: whoever is started in that one's place
-    needs the address.
-    """
-    parent = os.getppid()
-    received, sent = os.pipe()
-    os.set_blocking(sent, False)
-    signal.set_wakeup_fd(sent, warn_on_full_buffer=False)
-
-    def look() -> None:
-        signals = b""
-        while not {signal.SIGTERM, signal.SIGINT} & set(signals):
-            readable, _, _ = select.select([received], [], [], PARENT_INTERVAL_S)
-            signals = os.read(received, 64) if readable else b""
-            if os.getppid() != parent:
-                os.kill(os.getpid(), signal.SIGTERM)
-                break
-        close()
-
-    threading.Thread(target=look, name="end", daemon=True).start()
+    return Quick(build(current_settings()))
 
 
 def _log_to_stderr() -> None:

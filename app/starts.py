@@ -73,10 +73,10 @@ def accept_without_key(
 ) -> tuple[jobs.Accepted, str] | None:
     """As `accept`, for whoever has the session at hand; raises TooMany."""
     held.limits.check(caller)
-    return held.intake.accept(start) or _accept_alone(held, start)
+    return held.intake.accept(start) or accept_alone(held, start)
 
 
-def _accept_alone(held: Resources, start: jobs.Start) -> tuple[jobs.Accepted, str] | None:
+def accept_alone(held: Resources, start: jobs.Start) -> tuple[jobs.Accepted, str] | None:
     """Accept a start of an action that allows one open job: those it never shares a statement."""
     with held.pool.connection() as conn:
         accepted = turns.accept_alone(conn, start)
@@ -107,23 +107,23 @@ def _accept_once(start: jobs.Start, key: str) -> tuple[jobs.Accepted, str] | Non
 
 def answer(accepted: jobs.Accepted, status: str, wait_s: float, type: str = "action") -> Response:
     """Answer an accepted start: at once, or with its end within `wait_s` seconds."""
-    shown, code, headers = outcome(resources(), accepted, status, wait_s, type)
+    held, job = resources(), None
+    if wait_s:
+        told = type == "action"
+        job = held.waits.until_ended(accepted.execution_id, wait_s, told=told)
+        if job is None:
+            with held.pool.connection() as conn:
+                job = jobs.get(conn, accepted.execution_id)
+    shown, code, headers = outcome(accepted, status, job, type)
     if g.get("replayed"):
         headers["Idempotent-Replayed"] = "true"
     return json_answer(shown, code, headers)
 
 
 def outcome(
-    held: Resources, accepted: jobs.Accepted, status: str, wait_s: float, type: str = "action"
+    accepted: jobs.Accepted, status: str, job: jobs.Job | None, type: str = "action"
 ) -> Reply:
-    """What `answer` says, for whoever makes no Response of it."""
-    job = None
-    if wait_s:
-        told = type == "action"
-        job = held.waits.until_ended(accepted.execution_id, wait_s, told=told)
-    if wait_s and job is None:
-        with held.pool.connection() as conn:
-            job = jobs.get(conn, accepted.execution_id)
+    """What an accepted start is answered; `job` is what its caller has waited for."""
     shown = accepted_json(accepted, status, type) if job is None else job_json(job)
     headers = {"Location": shown["url"]}
     if job is not None and job.ended:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import IO
 
 import psycopg
-from flask import Blueprint, Response
-from werkzeug.wsgi import FileWrapper
+from flask import Blueprint, Response, request
+from werkzeug.wsgi import wrap_file
 
 from app import query
 from app.auth import needs
@@ -25,7 +25,7 @@ from worker.store.database import connect
 routes = Blueprint("table_rows", __name__)
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 1000
-# Of one process.  Each holds a thread and a file for as long as its caller takes.
+# Of one process.  Each holds a thread and a connection until its file is written.
 EXPORTS = 4
 LONGEST = "1h"  # of a statement
 SENT_BYTES = 262_144  # at once
@@ -56,20 +56,18 @@ def export(dataset: str, name: str) -> Response:
     if not _under_way.acquire(blocking=False):
         raise Unavailable(f"{EXPORTS} exports are under way in this process", "try again later")
     file = tempfile.TemporaryFile()  # noqa: SIM115 -- closed when the answer is sent
-
-    def end() -> None:
-        file.close()
-        _under_way.release()
-
     try:
         _write(file, _export(format), dataset, name, limit)
-        answer = Response(FileWrapper(file, SENT_BYTES), content_type=FORMATS[format])
-        answer.content_length = file.tell()
-        file.seek(0)
     except BaseException:
-        end()
+        file.close()
         raise
-    answer.call_on_close(end)
+    finally:
+        _under_way.release()
+    size = file.tell()
+    file.seek(0)
+    sent = wrap_file(request.environ, file, SENT_BYTES)
+    answer = Response(sent, content_type=FORMATS[format], direct_passthrough=True)
+    answer.content_length = size
     answer.headers["Content-Disposition"] = f'attachment; filename="{_plain(name)}.{format}"'
     return answer
 

@@ -1,13 +1,17 @@
 """Requests of one kind that come while one of them is under way are served together next.
 
-A statement takes a round trip, and a commit the disk, whether for one request or for fifty.  So
-whoever has the turn serves all that wait, and gives the turn to the first that came meanwhile.
+A statement takes a round trip, and a commit the disk, whether for one request or for fifty.  So one
+thread serves all that wait, and then all that came meanwhile.
 """
 
+import asyncio
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import Generic, TypeVar
+
+from worker.errors import Unavailable
 
 MAX_COUNT = 256
 MAX_BYTES = 8_000_000  # of what is served together, beyond the first
@@ -15,23 +19,12 @@ MAX_BYTES = 8_000_000  # of what is served together, beyond the first
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
-
-def _held() -> threading.Lock:
-    lock = threading.Lock()
-    lock.acquire()
-    return lock
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting(Generic[Asked, Answer]):
-    asked: Asked
-    answers: list[Answer] = field(default_factory=list)  # one, when it is served
-    error: BaseException | None = None
-    told: threading.Lock = field(default_factory=_held)  # let go when served, or to take the turn
+Promise = Future[Answer] | asyncio.Future[Answer]  # of whoever asks from a thread, or on the loop
+Settled = tuple[Promise[Answer], Answer | None, BaseException | None]
 
 
 class Together(Generic[Asked, Answer]):
-    """Serves what all threads of this process ask, by calls of `serve`, one after the other.
+    """Serves what is asked in this process, by calls of `serve`, one after the other.
 
     `serve` gives an answer for each that it is given, in their order; what it raises, each of them
     gets.  `weigh` gives the bytes of one.
@@ -44,47 +37,81 @@ class Together(Generic[Asked, Answer]):
     ) -> None:
         self._serve = serve
         self._weigh = weigh
-        self._guard = threading.Lock()
-        self._taken = False  # somebody has the turn
-        self._waiting: list[_Waiting[Asked, Answer]] = []
+        self._waiting: list[tuple[Asked, Promise[Answer]]] = []
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
 
     def ask(self, asked: Asked) -> Answer:
-        """Wait for the answer; raises what serving it raised."""
-        mine: _Waiting[Asked, Answer] = _Waiting(asked)
-        with self._guard:
-            self._waiting.append(mine)
-            my_turn, self._taken = not self._taken, True
-        if not my_turn:
-            mine.told.acquire()
-        if not mine.answers and mine.error is None:  # then it is the first of those that wait
-            self._take_turn()
-        if mine.error is not None:
-            raise mine.error
-        return mine.answers[0]
+        """Wait for the answer, in a thread; raises what serving it raised."""
+        promise: Future[Answer] = Future()
+        self._add(asked, promise)
+        return promise.result()
 
-    def _take_turn(self) -> None:
-        taken = self._take()
-        try:
-            answers = self._serve([waiting.asked for waiting in taken])
-            for waiting, answer in zip(taken, answers, strict=True):
-                waiting.answers.append(answer)
-        except BaseException as error:
-            for waiting in taken:
-                waiting.error = error
-        finally:
-            with self._guard:
-                following = self._waiting[:1]
-                self._taken = bool(following)
-            for waiting in following + taken[1:]:
-                waiting.told.release()
+    async def answer(self, asked: Asked) -> Answer:
+        """As `ask`, on the event loop."""
+        promise: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._add(asked, promise)
+        return await promise
 
-    def _take(self) -> list[_Waiting[Asked, Answer]]:
-        with self._guard:
+    def close(self) -> None:
+        """Serve what waits, then end the thread; who asks later gets Unavailable."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def _add(self, asked: Asked, promise: Promise[Answer]) -> None:
+        with self._changed:
+            if self._closed:  # nobody would serve it
+                raise Unavailable("this process ends", "send it again")
+            self._waiting.append((asked, promise))
+            if self._thread is None:  # not before the fork
+                self._thread = threading.Thread(target=self._serve_all, daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _serve_all(self) -> None:
+        while taken := self._take():
+            promises = [promise for _, promise in taken]
+            try:
+                answers = self._serve([asked for asked, _ in taken])
+                settled = [(p, a, None) for p, a in zip(promises, answers, strict=True)]
+            except BaseException as error:
+                settled = [(promise, None, error) for promise in promises]
+            _give(settled)
+
+    def _take(self) -> list[tuple[Asked, Promise[Answer]]]:
+        """What is to be served next; nothing when this is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
             count, size = 0, 0
-            for waiting in self._waiting[:MAX_COUNT]:
-                size += self._weigh(waiting.asked)
+            for asked, _ in self._waiting[:MAX_COUNT]:
+                size += self._weigh(asked)
                 if count and size > MAX_BYTES:
                     break
                 count += 1
             taken, self._waiting = self._waiting[:count], self._waiting[count:]
         return taken
+
+
+def _give(settled: Iterable[Settled[Answer]]) -> None:
+    """Settle each promise, those of a loop there, by one call for all."""
+    of_loops: dict[asyncio.AbstractEventLoop, list[Settled[Answer]]] = {}
+    for promise, answer, error in settled:
+        if isinstance(promise, asyncio.Future):
+            of_loops.setdefault(promise.get_loop(), []).append((promise, answer, error))
+        else:
+            _settle([(promise, answer, error)])
+    for loop, ones in of_loops.items():
+        with suppress(RuntimeError):  # it is closed: nobody waits there any more
+            loop.call_soon_threadsafe(_settle, ones)
+
+
+def _settle(settled: Iterable[Settled[Answer]]) -> None:
+    for promise, answer, error in settled:
+        if promise.done():  # whoever asked has gone
+            continue
+        if error is None:
+            promise.set_result(answer)  # pyright: ignore[reportArgumentType]
+        else:
+            promise.set_exception(error)

@@ -1,14 +1,17 @@
 """`?wait=`: holds requests until their jobs have ended, all of a process by one connection.
 
-Whoever ends a job that somebody waits for from its start on says so by NOTIFY, in the transaction
-of the end; so nobody else's commit pays for it (a NOTIFY takes a lock of the whole database).  Of
+Whoever ends a job that somebody waits for from its start on sends it by NOTIFY, in the transaction
+of the end; so nobody else's commit pays for it, and it takes a lock of the whole database.  For
 other jobs, and where a notice is lost, one thread asks for all at once.
 """
 
+import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -30,8 +33,7 @@ class _Wait:
     execution_id: UUID
     told: bool  # Postgres tells when it has ended
     since: float = field(default_factory=time.monotonic)
-    over: threading.Event = field(default_factory=threading.Event)
-    job: jobs.Job | None = None  # once it has ended
+    job: Future[jobs.Job | None] = field(default_factory=Future)  # when it has ended
 
     def pause_s(self, now: float) -> float:
         """Short while a wait is young, longer for old ones."""
@@ -58,29 +60,49 @@ class Waits:
 
         `told`: it was started with this process' `channel`.
         """
+        with self._waits(execution_id, told) as ended:
+            try:
+                return ended.result(seconds)
+            except TimeoutError:
+                return None
+
+    async def ended(
+        self, execution_id: UUID, seconds: float, *, told: bool = False
+    ) -> jobs.Job | None:
+        """As `until_ended`, without a thread that waits."""
+        with self._waits(execution_id, told) as ended:
+            try:
+                return await asyncio.wait_for(asyncio.wrap_future(ended), seconds)
+            except TimeoutError:
+                return None
+
+    @contextmanager
+    def _waits(self, execution_id: UUID, told: bool) -> Iterator[Future[jobs.Job | None]]:
         wait = _Wait(execution_id, told)
+        wait.job.set_running_or_notify_cancel()  # it is only left, never cancelled
         with self._changed:
             if self._closed:
-                return None
-            self._waiting.add(wait)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._look, name="waits", daemon=True)
-                self._thread.start()
-            self._changed.notify()
+                wait.job.set_result(None)
+            else:
+                self._waiting.add(wait)
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._look, name="waits", daemon=True)
+                    self._thread.start()
+                self._changed.notify()
         try:
-            wait.over.wait(seconds)
+            yield wait.job
         finally:
             with self._changed:
                 self._waiting.discard(wait)
-        return wait.job
 
     def close(self) -> None:
         """Let all that wait answer now, and take no more."""
         with self._changed:
             self._closed = True
-            for wait in self._waiting:
-                wait.over.set()
+            waiting, self._waiting = self._waiting, set()
             self._changed.notify()
+        for wait in waiting:
+            wait.job.set_result(None)
 
     def _look(self) -> None:
         while self._anybody_waits():
@@ -112,21 +134,21 @@ class Waits:
 
     def _release(self, conn: psycopg.Connection) -> None:
         """Wait for notices, or for as long as a pause; answer those whose jobs have ended."""
-        notices = list(conn.notifies(timeout=self._pause_s(), stop_after=1))
-        told = {UUID(notice.payload) for notice in notices}
+        notices = conn.notifies(timeout=self._pause_s(), stop_after=1)
+        told = [jobs.told(notice.payload) for notice in notices]
+        ended = {one.execution_id: one for one in told if isinstance(one, jobs.Job)}
         with self._changed:
-            waiting = [w for w in self._waiting if not told or w.execution_id in told]
-        if not waiting:
-            return
-        ids = list({wait.execution_id for wait in waiting})
-        ended = {job.execution_id: job for job in jobs.ended(conn, ids)}
-        for wait in waiting:
-            wait.job = ended.get(wait.execution_id)
-            if wait.job is not None:
-                wait.over.set()
+            ids = {wait.execution_id for wait in self._waiting}
+        ids &= {one for one in told if isinstance(one, UUID)} if told else ids
+        if ids:
+            ended |= {job.execution_id: job for job in jobs.ended(conn, list(ids))}
+        with self._changed:
+            over = [wait for wait in self._waiting if wait.execution_id in ended]
+            self._waiting.difference_update(over)
+        for wait in over:
+            wait.job.set_result(ended[wait.execution_id])
 
     def _pause_s(self) -> float:
-        # Ended waits count until their request has taken them out: a matter of microseconds.
         with self._changed:
             now = time.monotonic()
             return min((wait.pause_s(now) for wait in self._waiting), default=0.0)

@@ -27,7 +27,6 @@ from app import (
 from app.answers import Orjson
 from app.browsers import guard
 from app.openapi import document
-from app.quick import Quick
 from worker.settings import Settings
 
 
@@ -64,5 +63,4 @@ def build(settings: Settings) -> Flask:
         app.register_blueprint(subject.routes)
     errors.register(app)
     guard(app, settings)
-    app.wsgi_app = Quick(app)
     return app

@@ -26,7 +26,7 @@ class Settings:
     host: str  # DPE_HOST, DPE_PORT: where the API listens
     port: int
     api_processes: int  # DPE_API_PROCESSES
-    api_threads: int  # DPE_API_THREADS: requests in flight per process, waiting ones included
+    api_threads: int  # DPE_API_THREADS: calls through Flask at a time, per process
     workers: int  # DPE_WORKERS: prefork children of one `dpe worker`
     flower_host: str  # DPE_FLOWER_HOST, DPE_FLOWER_PORT
     flower_port: int

@@ -18,9 +18,11 @@ from werkzeug.test import TestResponse
 
 from app import create_app, resources
 from app.embedded import Postgres, Valkey
+from tests.app.serving import Ways
 from worker.settings import Settings
 from worker.store import access, actions, claims, ending, workers
 
+ROWS = b'[{"event_id": 1, "event_name": "Ada"}]'
 MAIN = b"def customfunc(event):\n    return len(event.content)\n"
 
 
@@ -89,6 +91,41 @@ def editor(caller: Callable[[str], Caller]) -> Caller:
 def action(conn: psycopg.Connection) -> actions.Action:
     config = json.dumps({"display_name": "Archive"}).encode()
     return actions.push(conn, None, {"main.py": MAIN, "forepaas.json": config})
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Flask], Ways]]:
+    """Serve an application by granian, where its test clients call it then."""
+    served: list[Ways] = []
+
+    def start(app: Flask) -> Ways:
+        served.append(Ways(app))
+        monkeypatch.setattr(app, "wsgi_app", served[-1].forward)
+        return served[-1]
+
+    yield start
+    for ways in served:
+        ways.end()
+
+
+@pytest.fixture
+def ways(app: Flask, serve: Callable[[Flask], Ways]) -> Ways:
+    return serve(app)
+
+
+@pytest.fixture
+def known(ways: Ways, editor: Caller, action: actions.Action) -> Caller:
+    """A caller whose session this process has seen in a start before."""
+    ways.by_flask = 0
+    assert start(editor, action).status_code == 202
+    assert ways.by_flask == 1
+    ways.by_flask = 0
+    return editor
+
+
+def start(caller: Caller, action: actions.Action, query: str = "", **options: Any) -> TestResponse:
+    options.setdefault("data", ROWS)
+    return caller.post(f"/dpe/v3/actions/{action.id}/start{query}", **options)
 
 
 def encoded(**files: bytes) -> dict[str, Any]:

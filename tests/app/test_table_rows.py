@@ -5,6 +5,7 @@ import datetime as dt
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -13,12 +14,14 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from flask import Flask
 from werkzeug.test import TestResponse
 
 from app import table_rows as routes
 from app.embedded import Postgres
 from app.parquet import parquet
 from tests.app.conftest import Caller
+from tests.stack import until
 from worker.store import table_rows
 from worker.store.database import connect
 
@@ -149,17 +152,32 @@ def test_an_empty_table_and_a_view_are_exported(editor: Caller, conn: psycopg.Co
 
 
 @pytest.mark.usefixtures("t")
-def test_exports_leave_room_for_others(editor: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exports_leave_room_for_others(
+    app: Flask, editor: Caller, conn: psycopg.Connection, postgres: Postgres
+) -> None:
+    """Those whose files are written; to send them takes no place."""
     for _ in range(2 * routes.EXPORTS):  # each gives its place back
         assert export(editor).status_code == 200
         assert editor.get("/dwh/v4/tables/a/b/export", buffered=True).status_code == 404
-    under_way = [editor.client.get(f"{T}/export?token={editor.token}", buffered=False)
-                 for _ in range(routes.EXPORTS)]  # fmt: skip
-    refused = export(editor)
-    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
-    for answer in under_way:
+    waiting = "SELECT FROM pg_locks WHERE relation = 'data_prim.t'::regclass AND NOT granted"
+    with ThreadPoolExecutor(routes.EXPORTS) as pool, psycopg.connect(postgres.url) as lock:
+        lock.execute("LOCK TABLE data_prim.t IN ACCESS EXCLUSIVE MODE")
+        under_way = [
+            pool.submit(export, Caller(app.test_client(), editor.token))
+            for _ in range(routes.EXPORTS)
+        ]
+        until(lambda: len(conn.execute(waiting).fetchall()) == routes.EXPORTS)
+        refused = export(editor)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        lock.rollback()
+        assert [one.result(10).status_code for one in under_way] == [200] * routes.EXPORTS
+    sent = [
+        editor.client.get(f"{T}/export?token={editor.token}", buffered=False)
+        for _ in range(routes.EXPORTS + 1)
+    ]
+    assert [answer.status_code for answer in sent] == [200] * (routes.EXPORTS + 1)
+    for answer in sent:
         answer.close()
-    assert export(editor).status_code == 200
 
 
 @pytest.fixture

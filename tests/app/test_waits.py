@@ -1,7 +1,9 @@
 """`?wait=`: many requests, one thread, one statement."""
 
+import asyncio
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
@@ -77,19 +79,98 @@ def test_many_wait_on_few_connections_and_one_thread(
     assert not waits._waiting
 
 
-def test_who_waits_for_nobody_costs_nothing(app: Flask) -> None:
+@pytest.fixture
+def waits(app: Flask) -> Iterator[Waits]:
     waits = Waits(resources.of(app).waits._connect)
+    yield waits
+    waits.close()
+    if waits._thread is not None:
+        waits._thread.join(5)
+        assert not waits._thread.is_alive()
+
+
+def test_many_wait_on_a_loop_and_each_gets_its_own(
+    waits: Waits, editor: Caller, action: Action, hand: Hand
+) -> None:
+    ids = [UUID(editor.start(action.id, n)) for n in range(5)]
+
+    async def wait_for_all() -> list[jobs.Job | None]:
+        waiting = [asyncio.create_task(waits.ended(id, 20)) for id in ids * 10]
+        while len(waits._waiting) < len(waiting):
+            await asyncio.sleep(0.001)
+        for id in ids:
+            await asyncio.to_thread(hand.run, str(id), str(id))
+        return await asyncio.gather(*waiting)
+
+    found = asyncio.run(wait_for_all())
+    assert [job and job.result for job in found] == [str(id) for id in ids * 10]
+    assert not waits._waiting
+
+
+def test_a_wait_on_a_loop_is_over_when_its_time_is(
+    waits: Waits, editor: Caller, action: Action, hand: Hand
+) -> None:
+    id = UUID(editor.start(action.id))
+
+    async def wait() -> None:
+        began = time.monotonic()
+        other = asyncio.create_task(waits.ended(id, 20))
+        assert await waits.ended(id, 0.1) is None
+        assert 0.1 <= time.monotonic() - began < 1
+        assert len(waits._waiting) == 1  # it is left, and nobody else is
+        await asyncio.to_thread(hand.run, str(id))
+        job = await other
+        assert job is not None
+        assert job.status == "SUCCESS"
+
+    asyncio.run(wait())
+
+
+def test_who_is_cancelled_or_has_lost_its_loop_is_left(
+    waits: Waits, editor: Caller, action: Action, hand: Hand
+) -> None:
+    id = UUID(editor.start(action.id))
+
+    async def leave() -> None:
+        waiting = asyncio.create_task(waits.ended(id, 20))
+        asyncio.get_running_loop().create_task(waits.ended(id, 20))
+        await asyncio.sleep(0.01)  # both wait; the end of this loop cancels the second
+        assert len(waits._waiting) == 2
+        waiting.cancel()
+
+    asyncio.run(leave())
+    assert not waits._waiting
+    hand.run(str(id))
+    assert waits.until_ended(id, 10) is not None
+
+
+def test_closing_lets_those_of_a_loop_answer(waits: Waits, editor: Caller, action: Action) -> None:
+    id = UUID(editor.start(action.id))
+
+    async def wait() -> float:
+        waiting = [asyncio.create_task(waits.ended(id, 30)) for _ in range(3)]
+        while len(waits._waiting) < len(waiting):
+            await asyncio.sleep(0.001)
+        began = time.monotonic()
+        await asyncio.to_thread(waits.close)
+        assert await asyncio.gather(*waiting) == [None] * 3
+        assert await waits.ended(id, 30) is None
+        return time.monotonic() - began
+
+    assert asyncio.run(wait()) < 1
+
+
+def test_who_waits_for_nobody_costs_nothing(waits: Waits) -> None:
     assert waits._thread is None
     assert waits._conn is None
 
 
 def test_the_end_of_a_job_is_told_to_who_started_it(
-    app: Flask, action: Action, hand: Hand, monkeypatch: pytest.MonkeyPatch
+    waits: Waits, action: Action, hand: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Without a notice the first look would come after this.
     monkeypatch.setattr("app.waits.FIRST_PAUSE_TOLD_S", 3.0)
     monkeypatch.setattr("app.waits.LONGEST_PAUSE_S", 3.0)
-    waits = Waits(resources.of(app).waits._connect)
 
     def start(n: int) -> UUID:
         accepted = jobs.accept(hand.conn, jobs.Start(action.id, str(n), waiter=waits.channel))
@@ -111,9 +192,6 @@ def test_the_end_of_a_job_is_told_to_who_started_it(
         found = [answer.result(15) for answer in answers]
     assert time.monotonic() - began < 2.5
     assert [job and job.result for job in found] == [str(id) for id in ids]
-    waits.close()
-    assert waits._thread is not None
-    waits._thread.join(5)
 
 
 def test_a_lost_connection_is_replaced(
@@ -130,8 +208,7 @@ def test_a_lost_connection_is_replaced(
         hand.conn.execute("SELECT pg_terminate_backend(%s)", [pid])
 
 
-def test_closing_lets_all_answer(app: Flask, editor: Caller, action: Action) -> None:
-    waits = Waits(resources.of(app).waits._connect)
+def test_closing_lets_all_answer(waits: Waits, editor: Caller, action: Action) -> None:
     id = UUID(editor.start(action.id))
     thread = threading.Thread(target=lambda: waits.until_ended(id, 30))
     thread.start()
@@ -140,6 +217,7 @@ def test_closing_lets_all_answer(app: Flask, editor: Caller, action: Action) -> 
     waits.close()
     thread.join(1)
     assert not thread.is_alive()
+    assert waits._thread is not None
     waits._thread.join(1)
     assert not waits._thread.is_alive()
     began = time.monotonic()

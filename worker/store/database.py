@@ -20,6 +20,9 @@ LIVELY: dict[str, Any] = {
 }
 
 
+GENERIC_PLANS = "-c plan_cache_mode=force_generic_plan"
+
+
 def connect(
     database_url: str,
     name: str,
@@ -36,6 +39,17 @@ def connect(
         autocommit=autocommit,
         application_name=name,
         options="-c timezone=UTC",
+        **LIVELY,
+    )
+
+
+async def connect_async(database_url: str, name: str) -> psycopg.AsyncConnection:
+    """As `connect`, for an event loop and statements that come over and over (`generic_plans`)."""
+    return await psycopg.AsyncConnection.connect(
+        database_url,
+        autocommit=True,
+        application_name=name,
+        options=f"-c timezone=UTC {GENERIC_PLANS}",
         **LIVELY,
     )
 
@@ -60,7 +74,6 @@ def open_pool(
             pool.drain()
             raise psycopg.OperationalError("the server closed the connection")
 
-    plans = "force_generic_plan" if generic_plans else "auto"
     pool: ConnectionPool[psycopg.Connection[TupleRow]] = ConnectionPool(
         database_url,
         min_size=1,
@@ -73,7 +86,7 @@ def open_pool(
         kwargs={
             "autocommit": True,
             "application_name": name,
-            "options": f"-c timezone=UTC -c plan_cache_mode={plans}",
+            "options": f"-c timezone=UTC {GENERIC_PLANS if generic_plans else ''}",
             **LIVELY,
         },
         open=True,

@@ -3,6 +3,7 @@
 Who owns a running job, and how it ends, is `claims`.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -231,6 +232,18 @@ def ended(conn: psycopg.Connection, execution_ids: list[UUID]) -> list[Job]:
             """,  # noqa: S608 -- constants
             [execution_ids],
         ).fetchall()
+
+
+def told(notice: str) -> Job | UUID:
+    """What `dpe.end_attempt` tells of an end: the job as it is then, or only its id."""
+    if not notice.startswith("{"):
+        return UUID(notice)
+    row: dict[str, Any] = json.loads(notice)  # not orjson: whole numbers may be long
+    for name in ("execution_id", "retry_of", "run_id"):
+        row[name] = row[name] and UUID(row[name])
+    for name in ("submitted_at", "published_at", "started_at", "ended_at"):
+        row[name] = row[name] and datetime.fromisoformat(row[name])
+    return Job(**row)
 
 
 def stop(conn: psycopg.Connection, execution_id: UUID, by: str) -> bool:

@@ -20,14 +20,14 @@ class Lookup:
     session_id: str
 
 
-def look_up(conn: psycopg.Connection, asked: Sequence[Lookup]) -> list[Job | None]:
+async def look_up(conn: psycopg.AsyncConnection, asked: Sequence[Lookup]) -> list[Job | None]:
     """The jobs asked for, in that order; None: there is none, or the session is not open."""
 
     def found(ordinal: int, *columns: Any) -> tuple[int, Job]:
         return ordinal, Job(*columns)
 
-    with conn.cursor(row_factory=args_row(found)) as cursor:
-        rows = cursor.execute(
+    async with conn.cursor(row_factory=args_row(found)) as cursor:
+        await cursor.execute(
             f"""
             SELECT a.ordinal, j.execution_id, j.seq, j.action_id, j.version, j.name, {STATUS},
                    j.attempt, j.losses, j.event_type, j.priority, j.retry_of, j.submitted_at,
@@ -47,6 +47,7 @@ def look_up(conn: psycopg.Connection, asked: Sequence[Lookup]) -> list[Job | Non
                 plain_array(one.execution_id for one in asked),
                 plain_array(one.session_id for one in asked),
             ],
-        ).fetchall()
+        )
+        rows = await cursor.fetchall()
     jobs = dict(rows)
     return [jobs.get(ordinal) for ordinal in range(1, len(asked) + 1)]
