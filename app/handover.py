@@ -1,5 +1,6 @@
 """From a committed job to the broker, without ever making a caller wait for a broker."""
 
+import asyncio
 import logging
 import threading
 import time
@@ -8,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 from redis import RedisError
+from redis.asyncio import Redis as LoopRedis
 
 from worker import broker
 from worker.store import jobs, turns
@@ -31,6 +33,7 @@ class Handover:
         self._guard = threading.Lock()
         self._broken = False
         self._next_try = 0.0
+        self._client: LoopRedis | None = None  # of the event loop
 
     def publish(self, accepted: Sequence[jobs.Accepted | Message]) -> str:
         """Hand jobs over, all together, and return the status that they have then.
@@ -38,16 +41,37 @@ class Handover:
         Those that are due later are left to the watch, and held ones to their turn (`turns`); they
         are SUBMITTED whatever this returns.
         """
-        messages = [
-            Message(job.execution_id, job.name, job.published_at, job.priority)
-            for job in accepted
-            if job.published_at is not None
-        ]
+        messages = _messages(accepted)
         messages += self._let_in(
             {job.action_id for job in accepted if isinstance(job, jobs.Accepted) and job.held}
         )
-        if self._published(messages):
-            return "QUEUED"
+        if self._may_try():
+            try:
+                broker.publish(messages, TIMEOUT_S)
+            except (RedisError, OSError) as error:
+                self._fail(error)
+            else:
+                self._succeed()
+                return "QUEUED"
+        return self._unpublished(accepted)
+
+    async def publish_on_loop(self, accepted: Sequence[jobs.Accepted]) -> str:
+        """As `publish`, on the event loop."""
+        if any(job.held for job in accepted):
+            return await asyncio.to_thread(self.publish, accepted)
+        if self._may_try():
+            if self._client is None:
+                self._client = broker.loop_client(TIMEOUT_S)
+            try:
+                await broker.publish_on_loop(self._client, _messages(accepted))
+            except (RedisError, OSError) as error:
+                self._fail(error)
+            else:
+                self._succeed()
+                return "QUEUED"
+        return await asyncio.to_thread(self._unpublished, accepted)
+
+    def _unpublished(self, accepted: Sequence[jobs.Accepted | Message]) -> str:
         try:
             with self._pool.connection() as conn:
                 jobs.unpublished(conn, [job.execution_id for job in accepted])
@@ -66,27 +90,21 @@ class Handover:
             logger.warning("the watch will see whose turn it is: %s", str(error).strip())
         return messages
 
-    def _published(self, messages: Sequence[Message]) -> bool:
-        if self._broken and not self._my_turn():
-            return False
-        try:
-            broker.publish(messages, TIMEOUT_S)
-        except (RedisError, OSError) as error:
-            self._fail(error)
-            return False
-        if self._broken:
-            self._broken = False
-            logger.warning("the broker answers again")
-        return True
-
-    def _my_turn(self) -> bool:
-        """Whether this request tries a broken broker; one at a time, the others go on."""
+    def _may_try(self) -> bool:
+        """Whether to try the broker: of those that find it broken one at a time does."""
         with self._guard:
             now = time.monotonic()
+            if not self._broken:
+                return True
             if now < self._next_try:
                 return False
             self._next_try = now + TIMEOUT_S + PAUSE_S
             return True
+
+    def _succeed(self) -> None:
+        if self._broken:
+            self._broken = False
+            logger.warning("the broker answers again")
 
     def _fail(self, error: Exception) -> None:
         with self._guard:
@@ -94,3 +112,11 @@ class Handover:
                 logger.warning("the broker does not answer, the watch will publish: %s", error)
             self._broken = True
             self._next_try = time.monotonic() + PAUSE_S
+
+
+def _messages(accepted: Iterable[jobs.Accepted | Message]) -> list[Message]:
+    return [
+        Message(job.execution_id, job.name, job.published_at, job.priority)
+        for job in accepted
+        if job.published_at is not None
+    ]

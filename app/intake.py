@@ -3,41 +3,31 @@
 A start is answered after its own commit, always.
 """
 
-from psycopg_pool import ConnectionPool
-
 from app.handover import Handover
 from app.together import Together
-from worker.store import jobs
+from worker.store import acceptance, jobs
+from worker.store.database import LoopConnection
 
 
 class Intake:
-    """Accepts and publishes the starts of this process."""
+    """Accepts and publishes the starts that come on one event loop."""
 
-    def __init__(self, pool: ConnectionPool, handover: Handover) -> None:
-        self._pool = pool
+    def __init__(self, conn: LoopConnection, handover: Handover) -> None:
+        self._conn = conn
         self._handover = handover
         self._starts = Together(self._accept_all, lambda start: len(start.event or ""))
 
-    def accept(self, start: jobs.Start) -> tuple[jobs.Accepted, str] | None:
+    async def accept(self, start: jobs.Start) -> tuple[jobs.Accepted, str] | None:
         """Store and publish one start; return it with its status, when it is committed.
 
         None: no such action, one that allows one open job, or the session has ended.  Raises what
         Postgres raises.
         """
-        return self._starts.ask(start)
+        return await self._starts.ask(start)
 
-    async def accepted(self, start: jobs.Start) -> tuple[jobs.Accepted, str] | None:
-        """As `accept`, on the event loop."""
-        return await self._starts.answer(start)
-
-    def close(self) -> None:
-        """Take no more."""
-        self._starts.close()
-
-    def _accept_all(self, starts: list[jobs.Start]) -> list[tuple[jobs.Accepted, str] | None]:
-        with self._pool.connection() as conn:
-            found = jobs.accept_all(conn, starts)
-        status = self._handover.publish([job for job in found if job is not None])
+    async def _accept_all(self, starts: list[jobs.Start]) -> list[tuple[jobs.Accepted, str] | None]:
+        found = await acceptance.accept_all_on_loop(self._conn, starts)
+        status = await self._handover.publish_on_loop([job for job in found if job is not None])
         return [
             None if job is None else (job, status if job.published_at else job.status)
             for job in found

@@ -106,7 +106,7 @@ class Quick:
         else:
             held.limits.check(session)
         # From here on it may be stored, whatever is raised: it must not be tried again.
-        found = await held.intake.accepted(start)
+        found = await held.intake.accept(start)
         found = found or await asyncio.to_thread(starts.accept_alone, held, start)
         if found is None:
             # It may have ended since it was read.

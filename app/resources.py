@@ -21,12 +21,11 @@ from app.waits import Waits
 from worker.errors import Unauthenticated
 from worker.settings import Settings
 from worker.store import access
-from worker.store.database import connect, open_pool
+from worker.store.database import LoopConnection, connect, open_pool
 
 # Of one process.  A statement takes about a millisecond and Python runs one thread at a time, so
 # a few serve many threads; Postgres has 100 connections by default, for all processes together.
 CONNECTIONS = 8
-ALWAYS_THE_SAME = 2  # connections for the statement that starts share, and the count of jobs
 SESSIONS_KEPT = 10_000
 
 Pool = ConnectionPool[psycopg.Connection[TupleRow]]
@@ -86,7 +85,6 @@ class KnownSessions:
 class Resources:
     settings: Settings
     pool: Pool
-    quick: Pool  # for what is asked all the time
     tokens: Tokens
     limits: Limits
     failures: Failures
@@ -99,28 +97,24 @@ class Resources:
     def close(self) -> None:
         """Let waiting requests answer, then close the connections."""
         self.waits.close()
-        self.intake.close()
         self.pool.close()
-        self.quick.close()
 
 
 def hold(app: Flask, settings: Settings) -> None:
     """Open what the process holds and keep it with the application."""
     pool = open_pool(settings.database(), CONNECTIONS, "dpe-api")
-    quick = open_pool(settings.database(), ALWAYS_THE_SAME, "dpe-api", generic_plans=True)
     handover = Handover(pool)
 
     app.extensions["dpe"] = Resources(
         settings=settings,
         pool=pool,
-        quick=quick,
         tokens=Tokens(pool),
-        limits=Limits(settings, quick),
+        limits=Limits(settings, pool),
         failures=Failures(),
         waits=Waits(lambda: connect(settings.database(), "dpe-api")),
         handover=handover,
-        intake=Intake(quick, handover),
-        lookups=Lookups(settings.database()),
+        intake=Intake(LoopConnection(settings.database(), "dpe-api"), handover),
+        lookups=Lookups(LoopConnection(settings.database(), "dpe-api")),
         sessions=KnownSessions(),
     )
 

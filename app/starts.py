@@ -10,8 +10,7 @@ from app.answers import Reply, accepted_json, job_json, json_answer
 from app.auth import check_session, check_touch, needs, session
 from app.resources import Resources, resources
 from worker.errors import NotFound
-from worker.store import idempotency, jobs, turns
-from worker.store.access import Session
+from worker.store import acceptance, idempotency, jobs, turns
 
 routes = Blueprint("starts", __name__)
 
@@ -65,15 +64,14 @@ def accept(start: jobs.Start, key: str | None) -> tuple[jobs.Accepted, str] | No
     """
     if key is not None:
         return _accept_once(start, key)
-    return accept_without_key(resources(), session(), start)
-
-
-def accept_without_key(
-    held: Resources, caller: Session, start: jobs.Start
-) -> tuple[jobs.Accepted, str] | None:
-    """As `accept`, for whoever has the session at hand; raises TooMany."""
-    held.limits.check(caller)
-    return held.intake.accept(start) or accept_alone(held, start)
+    held = resources()
+    held.limits.check(session())
+    with held.pool.connection() as conn:
+        accepted = acceptance.accept(conn, start)
+    if accepted is None:
+        return accept_alone(held, start)
+    status = held.handover.publish([accepted])
+    return accepted, status if accepted.published_at else accepted.status
 
 
 def accept_alone(held: Resources, start: jobs.Start) -> tuple[jobs.Accepted, str] | None:
@@ -91,7 +89,7 @@ def _accept_once(start: jobs.Start, key: str) -> tuple[jobs.Accepted, str] | Non
 
     def accept(conn: psycopg.Connection, start: jobs.Start) -> jobs.Accepted | None:
         held.limits.check(session())  # not of a start that was accepted before: it gets its answer
-        return jobs.accept(conn, start) or turns.accept_alone(conn, start)
+        return acceptance.accept(conn, start) or turns.accept_alone(conn, start)
 
     with held.pool.connection() as conn:
         found = idempotency.accept_once(conn, start, key, accept)

@@ -6,6 +6,7 @@ other jobs, and where a notice is lost, one thread asks for all at once.
 """
 
 import asyncio
+import json
 import logging
 import threading
 import time
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -135,7 +138,7 @@ class Waits:
     def _release(self, conn: psycopg.Connection) -> None:
         """Wait for notices, or for as long as a pause; answer those whose jobs have ended."""
         notices = conn.notifies(timeout=self._pause_s(), stop_after=1)
-        told = [jobs.told(notice.payload) for notice in notices]
+        told = [_told(notice.payload) for notice in notices]
         ended = {one.execution_id: one for one in told if isinstance(one, jobs.Job)}
         with self._changed:
             ids = {wait.execution_id for wait in self._waiting}
@@ -152,3 +155,15 @@ class Waits:
         with self._changed:
             now = time.monotonic()
             return min((wait.pause_s(now) for wait in self._waiting), default=0.0)
+
+
+def _told(notice: str) -> jobs.Job | UUID:
+    """What `dpe.end_attempt` tells of an end: the job as it is then, or only its id."""
+    if not notice.startswith("{"):
+        return UUID(notice)
+    row: dict[str, Any] = json.loads(notice)  # not orjson: whole numbers may be long
+    for name in ("execution_id", "retry_of", "run_id"):
+        row[name] = row[name] and UUID(row[name])
+    for name in ("submitted_at", "published_at", "started_at", "ended_at"):
+        row[name] = row[name] and datetime.fromisoformat(row[name])
+    return jobs.Job(**row)

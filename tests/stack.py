@@ -16,7 +16,7 @@ import psycopg
 from redis import Redis
 
 from worker import broker
-from worker.store import actions, jobs
+from worker.store import acceptance, actions, jobs
 from worker.store.publishing import Message
 
 T = TypeVar("T")
@@ -95,7 +95,7 @@ class Engine:
     ) -> jobs.Accepted:
         """Accept a start and not publish it, as an API that dies in between."""
         start = jobs.Start(action.id, json.dumps(content), in_line=in_line)
-        accepted = jobs.accept(self.conn, start)
+        accepted = acceptance.accept(self.conn, start)
         assert accepted is not None
         return accepted
 

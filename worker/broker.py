@@ -10,12 +10,15 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import cache, lru_cache
+from typing import Any
 from uuid import UUID, uuid4
 
 import orjson
 from celery import Celery
 from kombu.entity import Queue
 from redis import Redis
+from redis.asyncio import Redis as LoopRedis
+from redis.asyncio.retry import Retry as LoopRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -84,19 +87,36 @@ def publish(messages: Iterable[Message], timeout_s: float = 1.0) -> None:
     https://docs.celeryq.dev/en/stable/internals/protocol.html), written here because building it
     through `send_task` takes 1 ms of processor time a message.
     """
-    waiting: dict[int, list[bytes]] = {}
-    for message in messages:
-        waiting.setdefault(message.priority, []).append(_envelope(message))
-    client = queue_client(timeout_s)
+    waiting, client = _envelopes(messages), queue_client(timeout_s)
     if len(waiting) == 1:  # a pipeline of one costs twice as much
-        [(priority, envelopes)] = waiting.items()
-        client.lpush(LISTS[priority], *envelopes)
+        [(list_, envelopes)] = waiting.items()
+        client.lpush(list_, *envelopes)
     elif waiting:
         # One round trip, whatever happens in it: the first error is raised in the end.
         sending = client.pipeline(transaction=False)
-        for priority, envelopes in waiting.items():
-            sending.lpush(LISTS[priority], *envelopes)
+        for list_, envelopes in waiting.items():
+            sending.lpush(list_, *envelopes)
         sending.execute()
+
+
+async def publish_on_loop(client: LoopRedis, messages: Iterable[Message]) -> None:
+    """As `publish`, on an event loop by a client of `loop_client`."""
+    waiting = _envelopes(messages)
+    if len(waiting) == 1:
+        [(list_, envelopes)] = waiting.items()
+        await client.lpush(list_, *envelopes)
+    elif waiting:
+        sending = client.pipeline(transaction=False)
+        for list_, envelopes in waiting.items():
+            sending.lpush(list_, *envelopes)
+        await sending.execute()
+
+
+def _envelopes(messages: Iterable[Message]) -> dict[str, list[bytes]]:
+    waiting: dict[str, list[bytes]] = {}
+    for message in messages:
+        waiting.setdefault(LISTS[message.priority], []).append(_envelope(message))
+    return waiting
 
 
 MOST_TAKEN = 16  # messages at once
@@ -172,11 +192,22 @@ def queue_client(timeout_s: float = 1.0) -> Redis:
     `timeout_s` is what connecting, and each answer, may take.
     """
     return Redis.from_url(
-        current_settings().broker(),
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        retry=Retry(NoBackoff(), 0),
+        current_settings().broker(), retry=Retry(NoBackoff(), 0), **_within(timeout_s)
     )
+
+
+def loop_client(timeout_s: float) -> LoopRedis:
+    """As `queue_client`, for the event loop that runs; not kept."""
+    return LoopRedis.from_url(
+        current_settings().broker(),
+        protocol=2,  # by the third it does not see that an idle connection was closed (redis 8.1)
+        retry=LoopRetry(NoBackoff(), 0),
+        **_within(timeout_s),
+    )
+
+
+def _within(timeout_s: float) -> dict[str, Any]:
+    return {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
 
 
 # No arguments: the id is all that a message says.

@@ -4,8 +4,8 @@ import asyncio
 import http.client
 import socket
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -106,10 +106,15 @@ class Ways:
         )
         await self._server.serve()
         # Of this loop, which the application outlives here.
-        lookups = self.quick._held.lookups
-        if lookups._conn is not None:
-            await lookups._conn.close()
-            lookups._conn = None
+        held = self.quick._held
+        for together in (held.intake._starts, held.lookups._lookups):
+            if together._serving is not None:
+                await together._serving
+        await held.intake._conn.close()
+        await held.lookups._conn.close()
+        client, held.handover._client = held.handover._client, None
+        if client is not None:
+            await client.aclose()
 
     def _accepts(self) -> bool:
         with suppress(OSError):
@@ -183,3 +188,12 @@ def count(conn: psycopg.Connection) -> int:
     row = conn.execute("SELECT count(*) FROM dpe.jobs").fetchone()
     assert row is not None
     return row[0]
+
+
+@contextmanager
+def locked(url: str, mode: str) -> Iterator[None]:
+    """Nobody writes a job any more (SHARE), or reads one (ACCESS EXCLUSIVE)."""
+    with psycopg.connect(url) as lock:
+        lock.execute(f"LOCK TABLE dpe.jobs IN {mode} MODE".encode())
+        yield
+        lock.rollback()

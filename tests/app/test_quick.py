@@ -2,17 +2,20 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
 from flask import Flask
+from werkzeug.test import TestResponse
 
-from app import jobs, resources, starts
+from app import jobs, starts
 from tests.app.conftest import ROWS, Caller, Hand, start
 from tests.app.serving import Ways, as_seen
 from tests.app.test_limits import bounded, caller_of  # noqa: F401 -- bounded is a fixture
+from tests.stack import until
 from worker.store.actions import Action
 
 
@@ -44,26 +47,24 @@ def test_a_start_is_answered_and_kept_as_by_flask(
 
 
 def test_a_start_that_waits_is_answered_as_by_flask(
-    app: Flask,
-    ways: Ways,
-    known: Caller,
-    action: Action,
-    monkeypatch: pytest.MonkeyPatch,
-    hand: Hand,
+    ways: Ways, known: Caller, action: Action, hand: Hand
 ) -> None:
     answers = ways.both(lambda: start(known, action, "?wait=0"))
     assert as_seen(answers[0]) == as_seen(answers[1])
-    together = resources.of(app).intake._starts
-    accept_all = together._serve
 
-    def and_run(several: list[Any]) -> list[Any]:
-        found = accept_all(several)
-        for one in several:
-            hand.run_later(str(one.execution_id), 0.1)
-        return found
+    def accepted() -> set[str]:
+        found = hand.conn.execute("SELECT execution_id FROM dpe.jobs").fetchall()
+        return {str(id) for (id,) in found}
 
-    monkeypatch.setattr(together, "_serve", and_run)
-    answers = ways.both(lambda: start(known, action, "?wait=20"))
+    def start_and_run() -> TestResponse:
+        before = accepted()
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(start, known, action, "?wait=20")
+            [id] = until(lambda: accepted() - before)
+            hand.run_later(id, 0.1).join()
+            return answer.result(10)
+
+    answers = ways.both(start_and_run)
     assert answers[0].status == "200 OK"
     assert answers[0].json["status"] == "SUCCESS"
     assert as_seen(answers[0]) == as_seen(answers[1])

@@ -146,18 +146,6 @@ def test_who_goes_away_while_it_waits_disturbs_nobody(
     assert known.get(f"/dpe/v3/jobs/{id}").status_code == 200
 
 
-def test_a_poll_whose_connection_is_lost_gets_its_answer(
-    app: Flask, ways: Ways, known: Caller, action: Action, conn: psycopg.Connection
-) -> None:
-    id = known.start(action.id)
-    for _ in range(2):
-        assert known.get(f"/dpe/v3/jobs/{id}").status_code == 200
-        lost = resources.of(app).lookups._conn
-        assert lost is not None
-        conn.execute("SELECT pg_terminate_backend(%s)", [lost.info.backend_pid])
-    assert ways.by_flask == 0
-
-
 def blocked(conn: psycopg.Connection) -> int:
     row = conn.execute(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"

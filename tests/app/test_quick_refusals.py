@@ -1,7 +1,7 @@
 """What the quick way refuses, and what fails on it, is answered as by Flask."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -116,16 +116,18 @@ def test_of_an_action_that_allows_one_open_job_a_second_is_409_as_by_flask(
     assert sorted(quick.headers) == sorted(flask.headers)
 
 
-def failing(error: Exception, after: Callable[..., Any] | None = None) -> tuple[list[Any], Any]:
+def failing(
+    error: Exception, after: Callable[..., Awaitable[Any]] | None = None
+) -> tuple[list[Any], Callable[[list[Any]], Awaitable[Any]]]:
     calls: list[Any] = []
 
-    def accept(*given: Any, **_: Any) -> Any:
-        calls.append(given)
+    async def serve(several: list[Any]) -> Any:
+        calls.append(several)
         if after is not None:
-            after(*given)
+            await after(several)
         raise error
 
-    return calls, accept
+    return calls, serve
 
 
 @pytest.mark.parametrize(
@@ -163,8 +165,15 @@ def test_an_error_of_the_waiting_is_an_answer_too(
     ways: Ways, known: Caller, action: Action, monkeypatch: pytest.MonkeyPatch, of: str
 ) -> None:
     id = known.start(action.id)
-    calls, waits = failing(psycopg.OperationalError("the connection is lost"))
-    monkeypatch.setattr(resources.Waits, "_waits", contextmanager(waits))
+    calls: list[Any] = []
+
+    @contextmanager
+    def waits(*given: Any) -> Iterator[None]:
+        calls.append(given)
+        raise psycopg.OperationalError("the connection is lost")
+        yield
+
+    monkeypatch.setattr(resources.Waits, "_waits", waits)
     quick, flask = ways.both(
         lambda: (
             start(known, action, "?wait=1")
@@ -178,15 +187,15 @@ def test_an_error_of_the_waiting_is_an_answer_too(
 
 
 def test_a_poll_without_postgres_is_503(
-    ways: Ways, known: Caller, action: Action, monkeypatch: pytest.MonkeyPatch
+    app: Flask, ways: Ways, known: Caller, action: Action, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     id = known.start(action.id)
-    _, look_up = failing(psycopg.OperationalError("host db user dpe"))
-    monkeypatch.setattr("app.lookups.look_up", look_up)
+    calls, look_up = failing(psycopg.OperationalError("host db user dpe"))
+    monkeypatch.setattr(resources.of(app).lookups._lookups, "_serve", look_up)
     answer = known.get(f"/dpe/v3/jobs/{id}")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert answer.json["error"] == "the database does not answer"
-    assert ways.by_flask == 0
+    assert (len(calls), ways.by_flask) == (1, 0)
 
 
 @pytest.fixture

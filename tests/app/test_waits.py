@@ -13,7 +13,7 @@ from flask import Flask
 from app import resources
 from app.waits import Waits, _Wait
 from tests.app.conftest import Caller, Hand
-from worker.store import jobs
+from worker.store import acceptance, jobs
 from worker.store.actions import Action
 
 
@@ -173,7 +173,7 @@ def test_the_end_of_a_job_is_told_to_who_started_it(
     monkeypatch.setattr("app.waits.LONGEST_PAUSE_S", 3.0)
 
     def start(n: int) -> UUID:
-        accepted = jobs.accept(hand.conn, jobs.Start(action.id, str(n), waiter=waits.channel))
+        accepted = acceptance.accept(hand.conn, jobs.Start(action.id, str(n), waiter=waits.channel))
         assert accepted is not None
         return accepted.execution_id
 

@@ -5,7 +5,7 @@ import pytest
 from tests.stack import Engine, message_of, until
 from worker import broker
 from worker.errors import Invalid
-from worker.store import jobs
+from worker.store import acceptance, jobs
 
 NOTES = "import time\ndef handle(event): time.sleep(0.02)"
 
@@ -15,7 +15,7 @@ def push(engine: Engine, priority: str) -> str:
 
 
 def wait_in_line(engine: Engine, action_id: str, count: int) -> list[jobs.Accepted]:
-    found = jobs.accept_all(engine.conn, [jobs.Start(action_id, None) for _ in range(count)])
+    found = acceptance.accept_all(engine.conn, [jobs.Start(action_id, None) for _ in range(count)])
     accepted = [job for job in found if job is not None]
     broker.publish([message_of(job) for job in accepted])
     return accepted
@@ -59,7 +59,7 @@ def test_f09_a_high_one_that_comes_later_overtakes(engine: Engine) -> None:
 
 def test_a_start_may_say_another_priority_than_its_action(engine: Engine) -> None:
     action = engine.push(NOTES)
-    found = jobs.accept_all(
+    found = acceptance.accept_all(
         engine.conn, [jobs.Start(action.id, None, priority=2), jobs.Start(action.id, None)]
     )
     assert [job.priority for job in found if job] == [2, 1]

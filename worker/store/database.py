@@ -2,12 +2,19 @@
 
 import re
 import select
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from struct import pack
+from typing import Any, TypeVar
 
 import psycopg
+from psycopg import errors, generators
+from psycopg.adapt import Transformer
+from psycopg.pq import ExecStatus, Format
+from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
+
+Row = TypeVar("Row")
 
 # A dead network must end in an error, not in a wait: libpq's own defaults wait for minutes.
 # Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
@@ -18,9 +25,6 @@ LIVELY: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 6000,
 }
-
-
-GENERIC_PLANS = "-c plan_cache_mode=force_generic_plan"
 
 
 def connect(
@@ -43,34 +47,95 @@ def connect(
     )
 
 
-async def connect_async(database_url: str, name: str) -> psycopg.AsyncConnection:
-    """As `connect`, for an event loop and statements that come over and over (`generic_plans`)."""
-    return await psycopg.AsyncConnection.connect(
-        database_url,
-        autocommit=True,
-        application_name=name,
-        options=f"-c timezone=UTC {GENERIC_PLANS}",
-        **LIVELY,
-    )
+class LoopConnection:
+    """The connection of an event loop for statements that come over and over.
+
+    It is opened when it is needed, and anew where it is lost.  Its statements are prepared, planned
+    once, and sent by libpq itself: psycopg's cursor takes as much processor time as all else that
+    such a request costs this process.
+    """
+
+    def __init__(self, database_url: str, name: str) -> None:
+        self._database_url = database_url
+        self._name = name
+        self._conn: psycopg.AsyncConnection[TupleRow] | None = None
+        self._transformer = Transformer()
+        self._prepared: dict[bytes, bytes] = {}
+
+    async def rows(
+        self,
+        statement: bytes,
+        values: Sequence[bytes],
+        make_row: Callable[..., Row],
+        formats: Sequence[Format] | None = None,
+    ) -> list[Row]:
+        """Run a statement with `$1` and so on; `make_row` gets the columns of each row it returns.
+
+        `values` are as Postgres reads them, as text but where `formats` says otherwise.  For one
+        caller at a time.  Raises psycopg.Error.
+        """
+        conn = await self._open()
+        name = self._prepared.get(statement)
+        if name is None:
+            name = b"s%d" % len(self._prepared)
+            conn.pgconn.send_prepare(name, statement)
+            await self._result(conn)
+            self._prepared[statement] = name
+        conn.pgconn.send_query_prepared(name, values, formats)
+        result = await self._result(conn)
+        self._transformer.set_pgresult(result)
+        return self._transformer.load_rows(0, result.ntuples, lambda row: make_row(*row))
+
+    async def close(self) -> None:
+        """Close it, where it is open."""
+        if self._conn is not None:
+            await self._conn.close()
+        self._conn = None
+
+    async def _open(self) -> psycopg.AsyncConnection[TupleRow]:
+        conn = self._conn
+        if conn is None or conn.closed or _has_word(conn):
+            await self.close()
+            conn = self._conn = await psycopg.AsyncConnection.connect(
+                self._database_url,
+                autocommit=True,
+                application_name=self._name,
+                options="-c timezone=UTC -c plan_cache_mode=force_generic_plan",
+                **LIVELY,
+            )
+            self._transformer, self._prepared = Transformer(conn), {}
+        return conn
+
+    async def _result(self, conn: psycopg.AsyncConnection[TupleRow]) -> PGresult:
+        """Of the one statement that was sent; raises what it failed with."""
+        [result] = await conn.wait(generators.execute(conn.pgconn))
+        if result.status not in {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}:
+            raise errors.error_from_result(result, encoding="utf-8")
+        return result
+
+
+def _has_word(conn: psycopg.Connection[TupleRow] | psycopg.AsyncConnection[TupleRow]) -> bool:
+    """Whether an idle connection has something to read: that can only be the server's farewell.
+
+    It asks the kernel, and takes no round trip.
+    """
+    poll = select.poll()  # not select(), which knows no descriptor above 1023
+    poll.register(conn.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def open_pool(
-    database_url: str, size: int, name: str, *, generic_plans: bool = False
+    database_url: str, size: int, name: str
 ) -> ConnectionPool[psycopg.Connection[TupleRow]]:
     """Open a pool of at most `size` connections; call it after the fork, never before (F20).
 
     A request waits at most 2 s for a connection; then `psycopg_pool.PoolTimeout`.
-    `generic_plans`: statements that come over and over, and whose best plan is always the same, are
-    planned once; Postgres takes as long to plan the acceptance of some starts as to run it.
     """
 
     def check(conn: psycopg.Connection[TupleRow]) -> None:
-        # Asks the kernel only, no round trip: an idle connection has nothing to read but the
-        # server's farewell.  A restart ends all of them, so all are replaced, and it costs no
-        # request; one by one, the pool would pause for longer after each.
-        poll = select.poll()  # not select(), which knows no descriptor above 1023
-        poll.register(conn.fileno(), select.POLLIN)
-        if poll.poll(0):
+        # A restart ends all of them, so all are replaced, and it costs no request; one by one, the
+        # pool would pause for longer after each.
+        if _has_word(conn):
             pool.drain()
             raise psycopg.OperationalError("the server closed the connection")
 
@@ -86,7 +151,7 @@ def open_pool(
         kwargs={
             "autocommit": True,
             "application_name": name,
-            "options": f"-c timezone=UTC {GENERIC_PLANS if generic_plans else ''}",
+            "options": "-c timezone=UTC",
             **LIVELY,
         },
         open=True,
@@ -107,3 +172,20 @@ def plain_array(values: Iterable[object]) -> str:
     if not _PLAIN.fullmatch(text):
         raise ValueError(f"not to be written without quotes: {text}")
     return "{" + text + "}"
+
+
+TEXT_OID = 25
+
+
+def binary_texts(values: Sequence[str | None]) -> bytes:
+    """An array of texts in Postgres' binary format, in which nothing needs quotes.
+
+    Its parts are those of array_recv (src/backend/utils/adt/arrayfuncs.c): dimensions, whether it
+    has NULLs, the type of its elements; length and lower bound; then each with its length.
+    """
+    parts = [pack("!iiIii", 1, 1, TEXT_OID, len(values), 1)]
+    for value in values:
+        text = None if value is None else value.encode()
+        parts.append(pack("!i", -1 if text is None else len(text)))
+        parts.append(text or b"")
+    return b"".join(parts)

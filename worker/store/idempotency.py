@@ -11,7 +11,8 @@ import psycopg
 from psycopg.rows import class_row
 
 from worker.errors import Conflict, KeyReused
-from worker.store.jobs import Accepted, Start, accept
+from worker.store.acceptance import accept
+from worker.store.jobs import Accepted, Start
 
 KEPT_S = 86_400.0
 LOCK_TIMEOUT = "2s"

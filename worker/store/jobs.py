@@ -3,8 +3,6 @@
 Who owns a running job, and how it ends, is `claims`.
 """
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, LiteralString
@@ -14,7 +12,6 @@ import psycopg
 from psycopg.rows import class_row
 
 from worker.store import workflow_runs
-from worker.store.database import plain_array
 
 FINAL = ("SUCCESS", "FAILED", "TIMEOUT", "STOPPED")
 
@@ -95,74 +92,6 @@ class Start:
     execution_id: UUID = field(default_factory=uuid4)
 
 
-def accept(conn: psycopg.Connection, start: Start) -> Accepted | None:
-    """Store one start; None: no such action, or its session is not open any more."""
-    return accept_all(conn, [start])[0]
-
-
-def accept_all(conn: psycopg.Connection, starts: Sequence[Start]) -> list[Accepted | None]:
-    """Store starts with their events, the actions' versions pinned, in one statement.
-
-    With an autocommit connection all are durable on return, for the price of one commit.  They are
-    stored as QUEUED, as if published already: the publishing that follows then needs no second
-    statement.  Where it fails, `unpublished` says so; where the process dies in between, the watch
-    finds it.  Those that are due later are stored as SUBMITTED; the watch publishes them.  None
-    stands for a start whose action does not exist, whose session has ended, or whose action allows
-    one open job (see `turns`).  The events go as a binary array: as text, each of their quotes is
-    escaped by a regular expression.
-    """
-    ids = [start.execution_id for start in starts]
-    with conn.cursor(row_factory=class_row(Accepted)) as cursor:
-        rows = cursor.execute(
-            """
-            INSERT INTO dpe.jobs (execution_id, action_id, version, name, status, event,
-                                  event_type, key_id, timeout_s, priority, due_at, published_at,
-                                  deadline, max_running, held, waiter)
-            SELECT s.id, v.action_id, v.version, v.name,
-                   CASE WHEN waits THEN 'SUBMITTED' ELSE 'QUEUED' END, s.event, s.type,
-                   s.key, v.timeout_s, coalesce(s.priority, v.priority), due,
-                   CASE WHEN NOT waits THEN now() END,
-                   due + coalesce(s.expires_s, v.expires_s) * interval '1 second',
-                   v.max_running, v.max_running IS NOT NULL, s.waiter
-            FROM unnest(%s::uuid[], %s::text[], %b::text[], %s::text[], %s::bigint[], %s::text[],
-                        %s::smallint[], %s::float8[], %s::timestamptz[], %s::float8[],
-                        %s::boolean[], %s::text[])
-                 WITH ORDINALITY AS s (id, action, event, type, key, session, priority, delay_s,
-                                       not_before, expires_s, in_line, waiter, ordinal)
-            CROSS JOIN LATERAL greatest(
-                now(), s.not_before, now() + s.delay_s * interval '1 second')
-              AS due
-            JOIN dpe.actions a ON a.id = s.action AND a.deleted_at IS NULL
-            JOIN dpe.action_versions v ON v.action_id = a.id AND v.version = a.version
-              AND (s.in_line OR NOT v.exclusive)
-            CROSS JOIN LATERAL (VALUES (due > now() OR v.max_running IS NOT NULL)) AS w (waits)
-            WHERE s.session IS NULL OR EXISTS (
-              SELECT FROM dpe.sessions o JOIN dpe.keys k ON k.id = o.key_id
-              WHERE o.id = s.session AND o.expires_at > now()
-                AND k.revoked_at IS NULL AND k.expires_at > now())
-            ORDER BY s.ordinal
-            RETURNING execution_id, action_id, name, version, status, submitted_at, published_at,
-                      priority, held
-            """,
-            [
-                plain_array(ids),
-                plain_array(start.action_id for start in starts),
-                [start.event for start in starts],
-                plain_array(start.event_type for start in starts),
-                plain_array(start.key_id for start in starts),
-                plain_array(start.session_id for start in starts),
-                plain_array(start.priority for start in starts),
-                plain_array(start.delay_s for start in starts),
-                plain_array(start.not_before for start in starts),
-                plain_array(start.expires_s for start in starts),
-                plain_array(start.in_line for start in starts),
-                plain_array(start.waiter for start in starts),
-            ],
-        ).fetchall()
-    accepted = {row.execution_id: row for row in rows}
-    return [accepted.get(id) for id in ids]
-
-
 def unpublished(conn: psycopg.Connection, execution_ids: list[UUID]) -> None:
     """Mark jobs whose publishing failed, so that the watch publishes them next."""
     conn.execute(
@@ -232,18 +161,6 @@ def ended(conn: psycopg.Connection, execution_ids: list[UUID]) -> list[Job]:
             """,  # noqa: S608 -- constants
             [execution_ids],
         ).fetchall()
-
-
-def told(notice: str) -> Job | UUID:
-    """What `dpe.end_attempt` tells of an end: the job as it is then, or only its id."""
-    if not notice.startswith("{"):
-        return UUID(notice)
-    row: dict[str, Any] = json.loads(notice)  # not orjson: whole numbers may be long
-    for name in ("execution_id", "retry_of", "run_id"):
-        row[name] = row[name] and UUID(row[name])
-    for name in ("submitted_at", "published_at", "started_at", "ended_at"):
-        row[name] = row[name] and datetime.fromisoformat(row[name])
-    return Job(**row)
 
 
 def stop(conn: psycopg.Connection, execution_id: UUID, by: str) -> bool:

@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import psycopg
-from psycopg.rows import args_row
-
-from worker.store.database import plain_array
+from worker.store.database import LoopConnection, plain_array
 from worker.store.jobs import STATUS, Job
 
 
@@ -20,34 +17,30 @@ class Lookup:
     session_id: str
 
 
-async def look_up(conn: psycopg.AsyncConnection, asked: Sequence[Lookup]) -> list[Job | None]:
+async def look_up(conn: LoopConnection, asked: Sequence[Lookup]) -> list[Job | None]:
     """The jobs asked for, in that order; None: there is none, or the session is not open."""
 
     def found(ordinal: int, *columns: Any) -> tuple[int, Job]:
         return ordinal, Job(*columns)
 
-    async with conn.cursor(row_factory=args_row(found)) as cursor:
-        await cursor.execute(
-            f"""
-            SELECT a.ordinal, j.execution_id, j.seq, j.action_id, j.version, j.name, {STATUS},
-                   j.attempt, j.losses, j.event_type, j.priority, j.retry_of, j.submitted_at,
-                   j.published_at, j.started_at, j.ended_at, j.error, j.result, j.stats,
-                   j.run_id, j.step,
-                   CASE WHEN j.plan IS NOT NULL
-                     THEN 100 * (SELECT count(*) FROM json_object_keys(j.standings))
-                       / json_array_length(j.plan->'steps') END
-            FROM unnest(%s::uuid[], %s::text[]) WITH ORDINALITY AS a (id, session, ordinal)
-            JOIN dpe.jobs j ON j.execution_id = a.id
-            WHERE EXISTS (
-              SELECT FROM dpe.sessions o JOIN dpe.keys k ON k.id = o.key_id
-              WHERE o.id = a.session AND o.expires_at > now()
-                AND k.revoked_at IS NULL AND k.expires_at > now())
-            """,  # noqa: S608 -- constants
-            [
-                plain_array(one.execution_id for one in asked),
-                plain_array(one.session_id for one in asked),
-            ],
-        )
-        rows = await cursor.fetchall()
-    jobs = dict(rows)
+    ids = plain_array(one.execution_id for one in asked)
+    sessions = plain_array(one.session_id for one in asked)
+    jobs = dict(await conn.rows(_LOOK_UP, [ids.encode(), sessions.encode()], found))
     return [jobs.get(ordinal) for ordinal in range(1, len(asked) + 1)]
+
+
+_LOOK_UP = f"""
+    SELECT a.ordinal, j.execution_id, j.seq, j.action_id, j.version, j.name, {STATUS},
+           j.attempt, j.losses, j.event_type, j.priority, j.retry_of, j.submitted_at,
+           j.published_at, j.started_at, j.ended_at, j.error, j.result, j.stats,
+           j.run_id, j.step,
+           CASE WHEN j.plan IS NOT NULL
+             THEN 100 * (SELECT count(*) FROM json_object_keys(j.standings))
+               / json_array_length(j.plan->'steps') END
+    FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS a (id, session, ordinal)
+    JOIN dpe.jobs j ON j.execution_id = a.id
+    WHERE EXISTS (
+      SELECT FROM dpe.sessions o JOIN dpe.keys k ON k.id = o.key_id
+      WHERE o.id = a.session AND o.expires_at > now()
+        AND k.revoked_at IS NULL AND k.expires_at > now())
+    """.encode()  # noqa: S608 -- constants

@@ -14,7 +14,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from worker.errors import DpeError, Invalid
-from worker.store import jobs, triggers, workflow_starts
+from worker.store import acceptance, jobs, triggers, workflow_starts
 from worker.store.triggers import COLUMNS, Trigger
 
 logger = logging.getLogger("worker.store.trigger_ticks")
@@ -116,7 +116,7 @@ def _start(conn: psycopg.Connection, trigger: Trigger, tick: datetime) -> None:
     try:
         with conn.transaction():
             if trigger.kind == "action":
-                accepted = jobs.accept(conn, start)
+                accepted = acceptance.accept(conn, start)
                 jobs.unpublished(conn, [start.execution_id])
             else:
                 accepted = workflow_starts.start(conn, start)

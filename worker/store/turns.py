@@ -13,7 +13,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from worker.errors import Conflict
-from worker.store import jobs
+from worker.store import acceptance, jobs
 from worker.store.publishing import Message
 
 
@@ -76,4 +76,4 @@ def accept_alone(conn: psycopg.Connection, start: jobs.Start) -> jobs.Accepted |
                 f"the action allows no concurrent executions, and {row[0]} is {row[1]}",
                 "start it when that one has ended; or set allow_concurrent in its forepaas.json",
             )
-        return jobs.accept(conn, replace(start, in_line=True))
+        return acceptance.accept(conn, replace(start, in_line=True))
