@@ -160,7 +160,7 @@ class Bench:
 
     def _jobs_and_list(self, product: Product, side: measures.Side) -> tuple[float, float]:
         del product
-        rate = measures.jobs_per_s(side, self.conn, self.starts // 2)
+        rate = measures.jobs_per_s(side, self.conn, self.starts)
         return rate, measures.list_p99_s(side)
 
 
