@@ -5,7 +5,7 @@ that wait for their turn and are woken take as long as all else that a start ask
 plain (another parameter, a header of its own, a session that is not known yet) goes on to Flask,
 which answers it or says what is wrong; and of every error Flask makes the answer.  So an answer is
 the same on both ways: what is accepted, checked and shown is so by the same functions.  Nothing
-here may block: what asks Postgres or the broker does so in a thread.
+here may block: Postgres and the broker are awaited, or asked in a thread.
 """
 
 import asyncio
@@ -126,12 +126,12 @@ class Quick:
             return None
         _, session, wait_s = caller
         job = await self._look_up(UUID(path[1]), session)
-        if job is None or job.progress is not None:
-            return None
-        if wait_s and not job.ended:
+        if job is not None and wait_s and not job.ended:
             ended = await self._held.waits.ended(job.execution_id, wait_s)
             job = ended or await self._look_up(job.execution_id, session)
-        return job and jobs.shown(self._held, job, wait_s)
+        if job is None or job.progress is None:
+            return job and jobs.shown(self._held, job, wait_s)
+        return await asyncio.to_thread(jobs.shown, self._held, job, wait_s)  # asks for its steps
 
     async def _look_up(self, execution_id: UUID, session: Session) -> Job | None:
         return await self._held.lookups.find(Lookup(execution_id, session.id))

@@ -24,7 +24,7 @@ class Sabotage:
 BUILDS = {
     "no_fence": Sabotage(
         "a worker that lost its claim can commit",
-        "worker/store/migrations/0031_end_job.sql",
+        "worker/store/migrations/0032_told_jobs.sql",
         "WHERE execution_id = id AND attempt = owner_attempt AND status = 'PROCESSING'",
         "WHERE execution_id = id",
     ),

@@ -9,7 +9,6 @@ CREATE FUNCTION dpe.end_attempt(
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   channel text;
-  shown text;
   end_at timestamptz := clock_timestamp() - ago_s * interval '1 second';
 BEGIN
   UPDATE dpe.jobs
@@ -33,13 +32,7 @@ BEGIN
   INSERT INTO dpe.job_logs (execution_id, attempt, part, lines)
   VALUES (id, owner_attempt, log_part, log_lines);
   IF channel IS NOT NULL THEN
-    SELECT row_to_json(j) INTO shown FROM (
-      SELECT execution_id, seq, action_id, version, name, status, attempt, losses, event_type,
-             priority, retry_of, submitted_at, published_at, started_at, ended_at, error, result,
-             stats, run_id, step, NULL AS progress
-      FROM dpe.jobs WHERE execution_id = id) j;
-    PERFORM pg_notify(
-      channel, CASE WHEN octet_length(shown) < 8000 THEN shown ELSE id::text END);
+    PERFORM pg_notify(channel, id::text);
   END IF;
 END
 $$;
