@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 # An answer before it is a Response: what becomes JSON, the status, and the headers of its own.
-Reply = tuple[dict[str, Any], int, dict[str, str]]
+Reply = tuple[Any, int, dict[str, str]]
 
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
 

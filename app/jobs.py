@@ -7,6 +7,7 @@ from uuid import UUID
 
 import psycopg
 from flask import Blueprint, Response, request
+from orjson import Fragment
 
 from app import query
 from app.answers import Reply, job_json, job_url, json_answer, step_json
@@ -65,9 +66,12 @@ def one(execution_id: str) -> Response:
     return json_answer(*shown(resources(), job, wait_s))
 
 
-def shown(held: Resources, job: Job, waited_s: float = 0.0) -> Reply:
-    """How one job is shown to whoever asks for it; a run of a workflow with its steps."""
-    value = job_json(job)
+def shown(held: Resources, job: Job, waited_s: float = 0.0, json: Fragment | None = None) -> Reply:
+    """How one job is shown to whoever asks for it; a run of a workflow with its steps.
+
+    `json` is what `job_json` gives for it, where that is at hand.
+    """
+    value: Any = json or job_json(job)
     if job.progress is not None:
         with held.pool.connection() as conn:
             steps = workflow_status.steps_of(conn, job.execution_id)

@@ -16,7 +16,6 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from flask import Flask
 from granian._granian import RSGIHTTPProtocol as HTTPProtocol
@@ -27,9 +26,10 @@ from app import body, browsers, jobs, resources, starts
 from app.answers import Reply, encode
 from app.auth import read_session
 from app.bridge import Bridge
+from app.lookups import Found
 from app.query import LONGEST_WAIT_S
 from worker.store.access import Session
-from worker.store.jobs import Job, Start
+from worker.store.jobs import Start
 from worker.store.lookups import Lookup
 
 if TYPE_CHECKING:
@@ -106,17 +106,19 @@ class Quick:
         else:
             held.limits.check(session)
         # From here on it may be stored, whatever is raised: it must not be tried again.
-        found = await held.intake.accept(start)
-        found = found or await asyncio.to_thread(starts.accept_alone, held, start)
-        if found is None:
+        accepted = await held.intake.accept(start)
+        accepted = accepted or await asyncio.to_thread(starts.accept_alone, held, start)
+        if accepted is None:
             # It may have ended since it was read.
             await asyncio.to_thread(read_session, held, token)
             raise starts.unknown(id)
         job = None
         if wait_s:
-            ended = await held.waits.ended(start.execution_id, wait_s, told=True)
-            job = ended or await self._look_up(start.execution_id, session)
-        return starts.outcome(*found, job)
+            job = await held.waits.ended(start.execution_id, wait_s, told=True)
+            if job is None:
+                again = await held.lookups.find(Lookup(start.execution_id, session.id))
+                job = again and again.job
+        return starts.outcome(*accepted, job)
 
     async def _poll(self, scope: Scope) -> Reply | None:
         """Look a job up; None: Flask is to, and says so where there is none."""
@@ -125,16 +127,17 @@ class Quick:
         if path is None or caller is None:
             return None
         _, session, wait_s = caller
-        job = await self._look_up(UUID(path[1]), session)
-        if job is not None and wait_s and not job.ended:
-            ended = await self._held.waits.ended(job.execution_id, wait_s)
-            job = ended or await self._look_up(job.execution_id, session)
-        if job is None or job.progress is None:
-            return job and jobs.shown(self._held, job, wait_s)
-        return await asyncio.to_thread(jobs.shown, self._held, job, wait_s)  # asks for its steps
-
-    async def _look_up(self, execution_id: UUID, session: Session) -> Job | None:
-        return await self._held.lookups.find(Lookup(execution_id, session.id))
+        lookup = Lookup(path[1], session.id)
+        found = await self._held.lookups.find(lookup)
+        if found is not None and wait_s and not found.job.ended:
+            ended = await self._held.waits.ended(found.job.execution_id, wait_s)
+            found = Found(ended) if ended else await self._held.lookups.find(lookup)
+        if found is None:
+            return None
+        if found.job.progress is None:
+            return jobs.shown(self._held, found.job, wait_s, found.json)
+        # Its steps are asked for.
+        return await asyncio.to_thread(jobs.shown, self._held, found.job, wait_s)
 
     def _caller(self, scope: Scope, permission: str) -> tuple[str, Session, float] | None:
         """Who calls (token and session), and the seconds to wait; None: Flask is to find out."""

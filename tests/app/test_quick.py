@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from app import jobs, starts
+from app import jobs, resources, starts
 from tests.app.conftest import ROWS, Caller, Hand, start
 from tests.app.serving import Ways, as_seen
 from tests.app.test_limits import bounded, caller_of  # noqa: F401 -- bounded is a fixture
@@ -98,6 +98,36 @@ def test_a_poll_is_answered_as_by_flask(
             flask.data, flask.status, sorted(flask.headers))  # fmt: skip
         then()
     assert "Retry-After" not in quick.headers
+
+
+def test_a_poll_that_finds_nothing_new_is_answered_with_what_was_made_before(
+    app: Flask, ways: Ways, known: Caller, action: Action, hand: Hand
+) -> None:
+    kept: Any = resources.of(app).lookups._kept
+    ids = [known.start(action.id) for _ in range(2)]
+
+    def polled() -> list[dict[str, Any]]:
+        return [known.get(f"/dpe/v3/jobs/{id}").json for id in ids]
+
+    kept.cache_clear()
+    for _ in range(3):
+        assert [(one["execution_id"], one["status"]) for one in polled()] == [
+            (id, "QUEUED") for id in ids
+        ]
+    assert (kept.cache_info().misses, kept.cache_info().hits) == (2, 4)
+    for id in ids:
+        hand.run(id, {"of": id})
+    for _ in range(3):
+        assert [(one["status"], one["result"]) for one in polled()] == [
+            ("SUCCESS", {"of": id}) for id in ids
+        ]
+    assert (kept.cache_info().misses, kept.cache_info().hits) == (4, 8)
+    large = known.start(action.id)
+    hand.run(large, {"text": "x" * 5000})
+    for _ in range(2):
+        assert len(known.get(f"/dpe/v3/jobs/{large}").json["result"]["text"]) == 5000
+    assert kept.cache_info().currsize == 4  # it is not kept
+    assert ways.by_flask == 0
 
 
 def test_a_poll_that_waits_is_answered_as_by_flask(

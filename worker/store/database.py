@@ -1,5 +1,6 @@
 """Connections to Postgres: a pool for the many threads of the API, one for each worker process."""
 
+import asyncio
 import re
 import select
 from collections.abc import Callable, Iterable, Sequence
@@ -7,14 +8,15 @@ from struct import pack
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import errors, generators
+from psycopg import errors, generators, waiting
 from psycopg.adapt import Transformer
-from psycopg.pq import ExecStatus, Format
-from psycopg.pq.abc import PGresult
+from psycopg.pq import ConnStatus, ExecStatus, Format
+from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
 Row = TypeVar("Row")
+RawRow = tuple[bytes | None, ...]
 
 # A dead network must end in an error, not in a wait: libpq's own defaults wait for minutes.
 # Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
@@ -51,16 +53,18 @@ class LoopConnection:
     """The connection of an event loop for statements that come over and over.
 
     It is opened when it is needed, and anew where it is lost.  Its statements are prepared, planned
-    once, and sent by libpq itself: psycopg's cursor takes as much processor time as all else that
-    such a request costs this process.
+    once, and sent by libpq itself, and the event loop watches the connection for good: psycopg's
+    cursor takes as much processor time as all else that such a request costs this process.
     """
 
     def __init__(self, database_url: str, name: str) -> None:
         self._database_url = database_url
         self._name = name
         self._conn: psycopg.AsyncConnection[TupleRow] | None = None
+        self._fileno = -1
         self._transformer = Transformer()
         self._prepared: dict[bytes, bytes] = {}
+        self._ready: asyncio.Future[int] | None = None  # what a statement waits for
 
     async def rows(
         self,
@@ -74,25 +78,49 @@ class LoopConnection:
         `values` are as Postgres reads them, as text but where `formats` says otherwise.  For one
         caller at a time.  Raises psycopg.Error.
         """
-        conn = await self._open()
-        name = self._prepared.get(statement)
-        if name is None:
-            name = b"s%d" % len(self._prepared)
-            conn.pgconn.send_prepare(name, statement)
-            await self._result(conn)
-            self._prepared[statement] = name
-        conn.pgconn.send_query_prepared(name, values, formats)
-        result = await self._result(conn)
-        self._transformer.set_pgresult(result)
+        result = await self._run(statement, values, formats)
         return self._transformer.load_rows(0, result.ntuples, lambda row: make_row(*row))
+
+    async def raw_rows(self, statement: bytes, values: Sequence[bytes]) -> list[RawRow]:
+        """As `rows`, but as Postgres writes them; `load` makes Python's values of one."""
+        result = await self._run(statement, values, None)
+        value, columns = result.get_value, range(result.nfields)
+        return [tuple([value(row, at) for at in columns]) for row in range(result.ntuples)]
+
+    def load(self, row: Sequence[bytes | None]) -> Sequence[Any]:
+        """The values of a row of the statement that was run last."""
+        return self._transformer.load_sequence(row)
 
     async def close(self) -> None:
         """Close it, where it is open."""
-        if self._conn is not None:
-            await self._conn.close()
-        self._conn = None
+        conn, self._conn, self._ready = self._conn, None, None
+        if conn is not None:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._fileno)
+            loop.remove_writer(self._fileno)
+            await conn.close()
 
-    async def _open(self) -> psycopg.AsyncConnection[TupleRow]:
+    async def _run(
+        self, statement: bytes, values: Sequence[bytes], formats: Sequence[Format] | None
+    ) -> PGresult:
+        pgconn = await self._open()
+        try:
+            name = self._prepared.get(statement)
+            if name is None:
+                name = b"s%d" % len(self._prepared)
+                pgconn.send_prepare(name, statement)
+                await self._result(pgconn)
+                self._prepared[statement] = name
+            pgconn.send_query_prepared(name, values, formats)
+            result = await self._result(pgconn)
+        except BaseException:
+            if self._ready is not None or pgconn.status != ConnStatus.OK:
+                await self.close()
+            raise
+        self._transformer.set_pgresult(result)
+        return result
+
+    async def _open(self) -> PGconn:
         conn = self._conn
         if conn is None or conn.closed or _has_word(conn):
             await self.close()
@@ -104,14 +132,38 @@ class LoopConnection:
                 **LIVELY,
             )
             self._transformer, self._prepared = Transformer(conn), {}
-        return conn
+            self._fileno = conn.fileno()
+            asyncio.get_running_loop().add_reader(self._fileno, self._wake, waiting.READY_R)
+        return conn.pgconn
 
-    async def _result(self, conn: psycopg.AsyncConnection[TupleRow]) -> PGresult:
+    async def _result(self, pgconn: PGconn) -> PGresult:
         """Of the one statement that was sent; raises what it failed with."""
-        [result] = await conn.wait(generators.execute(conn.pgconn))
+        loop = asyncio.get_running_loop()
+        executing = generators.execute(pgconn)
+        try:
+            wanted = next(executing)
+            while True:
+                self._ready = loop.create_future()
+                if wanted & waiting.WAIT_W:  # not all of it is sent
+                    loop.add_writer(self._fileno, self._wake, waiting.READY_W)
+                ready = await self._ready
+                if wanted & waiting.WAIT_W:
+                    loop.remove_writer(self._fileno)
+                wanted = executing.send(ready)
+        except StopIteration as done:
+            self._ready = None
+            [result] = done.value
         if result.status not in {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}:
             raise errors.error_from_result(result, encoding="utf-8")
         return result
+
+    def _wake(self, ready: int) -> None:
+        if self._ready is None:
+            # Called late, when all was read; or it is the farewell, for the next statement to find.
+            if self._conn is not None and _has_word(self._conn):
+                asyncio.get_running_loop().remove_reader(self._fileno)
+        elif not self._ready.done():
+            self._ready.set_result(ready)
 
 
 def _has_word(conn: psycopg.Connection[TupleRow] | psycopg.AsyncConnection[TupleRow]) -> bool:

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
-from worker.store.database import LoopConnection, plain_array
+from worker.store.database import LoopConnection, RawRow, plain_array
 from worker.store.jobs import STATUS, Job
 
 
@@ -13,20 +12,27 @@ from worker.store.jobs import STATUS, Job
 class Lookup:
     """Which job is asked for, and by which session."""
 
-    execution_id: UUID
+    execution_id: UUID | str
     session_id: str
 
 
-async def look_up(conn: LoopConnection, asked: Sequence[Lookup]) -> list[Job | None]:
-    """The jobs asked for, in that order; None: there is none, or the session is not open."""
+async def look_up(conn: LoopConnection, asked: Sequence[Lookup]) -> list[RawRow | None]:
+    """The rows of the jobs asked for, in that order, for `job_of`.
 
-    def found(ordinal: int, *columns: Any) -> tuple[int, Job]:
-        return ordinal, Job(*columns)
-
+    None: there is no such job, or the session is not open.  A row is as it was the last time for
+    as long as nothing becomes of its job.
+    """
     ids = plain_array(one.execution_id for one in asked)
     sessions = plain_array(one.session_id for one in asked)
-    jobs = dict(await conn.rows(_LOOK_UP, [ids.encode(), sessions.encode()], found))
-    return [jobs.get(ordinal) for ordinal in range(1, len(asked) + 1)]
+    rows = await conn.raw_rows(_LOOK_UP, [ids.encode(), sessions.encode()])
+    found = {int(row[0]): row[1:] for row in rows if row[0] is not None}
+    return [found.get(ordinal) for ordinal in range(1, len(asked) + 1)]
+
+
+def job_of(conn: LoopConnection, row: RawRow) -> Job:
+    """The job in a row of the last look-up of this connection."""
+    _, *columns = conn.load([None, *row])
+    return Job(*columns)
 
 
 _LOOK_UP = f"""
