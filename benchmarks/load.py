@@ -4,6 +4,8 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 ROWS = (
@@ -24,6 +26,13 @@ class Answered:
     per_s: float
     count: int
     p99_ms: float
+
+
+@dataclass
+class Steady:
+    """A steady load, when it is over."""
+
+    per_s: float = 0.0
 
 
 def check() -> None:
@@ -76,6 +85,40 @@ def load(
     if not (rate and total and p99) or "Non-2xx" in said or "Socket errors" in said:
         raise RuntimeError(f"{url}: wrk said: {said}")
     return Answered(float(rate[1]), int(total[1]), float(p99[1]) * UNITS_MS[p99[2]])
+
+
+@contextmanager
+def steadily(url: str, headers: dict[str, str], per_s: float, seconds: float) -> Iterator[Steady]:
+    """Starts at this rate for so many seconds, beside what the block does; then what came of it.
+
+    As many connections as it takes to keep the rate where each answer takes a while.  wrk knows no
+    time of its own, so its Lua asks the system (gettimeofday(2)).
+    """
+    script = f"""
+        {_settings("POST", headers, ROWS)}
+        local ffi = require("ffi")
+        ffi.cdef("typedef struct {{ long s; int us; int rest; }} timeval;" ..
+                 "int gettimeofday(timeval *now, void *zone);")
+        local now, due_ms = ffi.new("timeval"), nil
+        function delay()
+          ffi.C.gettimeofday(now, nil)
+          local now_ms = tonumber(now.s) * 1000 + now.us / 1000
+          due_ms = (due_ms or now_ms) + {1000 / per_s}
+          return math.max(0, math.floor(due_ms - now_ms))
+        end
+        """
+    steady = Steady()
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write(script)
+        file.flush()
+        words = ["wrk", "-t1", "-c24", f"-d{seconds:g}s", "-s", file.name, url]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+            yield steady
+            said, _ = process.communicate()
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
+    if not rate or "Non-2xx" in said or "Socket errors" in said:
+        raise RuntimeError(f"{url}: wrk said: {said}")
+    steady.per_s = float(rate[1])
 
 
 def _settings(method: str, headers: dict[str, str], body: bytes | None) -> str:

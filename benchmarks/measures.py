@@ -1,14 +1,12 @@
 """The measures: each takes a running side, or starts what it needs, and gives plain numbers."""
 
-import http.client
 import statistics
-import threading
 import time
 from collections.abc import Sequence
 
 import psycopg
 
-from benchmarks.load import ROWS, load, send
+from benchmarks.load import ROWS, load, send, steadily
 from benchmarks.sides import PORTS, Product, Side, call, rows_written, wait_for
 
 STARTS, DRAIN_TIMEOUT_S = 5_000, 120.0
@@ -122,31 +120,10 @@ def scaling(product: Product, conn: psycopg.Connection, children: int, starts: i
 def polls(side: Side) -> tuple[float, float, float]:
     """Status polls a second and their p99 (ms) beside 500 jobs a second; starts' rate, of 1."""
     url = side.status_url(side.start(ROWS, "?wait=20"))
-    # As many as it takes to keep the rate where each answer takes a while.
-    over, sent = threading.Event(), [0] * 24
-
-    def start_steadily(at: int) -> None:
-        host, path = side.start_url.removeprefix("http://").split("/", 1)
-        conn = http.client.HTTPConnection(host, timeout=30)
-        next_at = time.monotonic() + at / POLLED_RATE
-        while not over.wait(max(0.0, next_at - time.monotonic())):
-            conn.request("POST", f"/{path}", ROWS, side.headers)
-            conn.getresponse().read()
-            sent[at] += 1
-            next_at += len(sent) / POLLED_RATE
-        conn.close()
-
-    threads = [threading.Thread(target=start_steadily, args=(at,)) for at in range(len(sent))]
-    for thread in threads:
-        thread.start()
-    time.sleep(1)
-    before, began = sum(sent), time.monotonic()
-    answered = load("GET", url, side.headers, 16, 4)
-    rate = (sum(sent) - before) / (time.monotonic() - began)
-    over.set()
-    for thread in threads:
-        thread.join()
-    return answered.per_s, answered.p99_ms, rate / POLLED_RATE
+    with steadily(side.start_url, side.headers, POLLED_RATE, 6) as starts:
+        time.sleep(1)
+        answered = load("GET", url, side.headers, 16, 4)
+    return answered.per_s, answered.p99_ms, starts.per_s / POLLED_RATE
 
 
 def first_success_s(product: Product) -> float:
