@@ -112,11 +112,12 @@ class Product:
         self.dpe("action", "push", "examples/event_archive", "--id", ACTION)
 
     @contextmanager
-    def up(self, *words: str) -> Iterator[Side]:
-        """`dpe up`."""
+    def up(self, *words: str, prepared: bool = False) -> Iterator[Side]:
+        """`dpe up`; `prepared`: its database has the table and the action."""
         with running([*DPE, "up", *words], self.environ, self.log) as up:
             wait_for(lambda: "is up" in self.log.read_text(), up)
-            self.prepare()
+            if not prepared:
+                self.prepare()
             yield Side("product", self.start_url, self.headers(), [psutil.Process(up.pid)])
 
     @contextmanager
