@@ -35,10 +35,10 @@ def take_due(conn: psycopg.Connection, limit: int) -> list[Message]:
         return cursor.execute(
             """
             UPDATE dpe.jobs SET status = 'QUEUED', published_at = clock_timestamp()
-            WHERE execution_id IN (
+            WHERE execution_id = ANY (ARRAY(
               SELECT execution_id FROM dpe.jobs
               WHERE status = 'SUBMITTED' AND due_at <= now() AND NOT held
-              ORDER BY priority, seq LIMIT %s FOR UPDATE SKIP LOCKED)
+              ORDER BY priority, seq LIMIT %s FOR UPDATE SKIP LOCKED))
             RETURNING execution_id, name, published_at, priority
             """,
             [limit],
@@ -62,12 +62,14 @@ def take_overtaken(
         return cursor.execute(
             """
             UPDATE dpe.jobs SET published_at = clock_timestamp()
-            WHERE execution_id IN (
-              SELECT execution_id FROM dpe.jobs
-              WHERE status = 'QUEUED'
-                AND published_at < coalesce((%(next)s::timestamptz[])[priority + 1], now())
-                                   - %(grace)s * interval '1 second'
-              ORDER BY seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+            WHERE execution_id = ANY (ARRAY(
+              SELECT lost.execution_id
+              FROM unnest(%(next)s::timestamptz[]) WITH ORDINALITY AS n (at, ordinal)
+              CROSS JOIN LATERAL (
+                SELECT execution_id FROM dpe.jobs
+                WHERE status = 'QUEUED' AND priority = n.ordinal - 1
+                  AND published_at < coalesce(n.at, now()) - %(grace)s * interval '1 second'
+                ORDER BY published_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED) lost))
             RETURNING execution_id, name, published_at, priority
             """,
             {"next": list(next_published_at), "grace": grace_s, "limit": limit},
