@@ -1,8 +1,13 @@
 """The event loop's own connection to Postgres, on both loops that there are."""
 
 import asyncio
+import socket
+import struct
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -123,3 +128,51 @@ def test_a_statement_that_nobody_waits_for_any_more_is_not_answered_to_the_next(
             assert await echoed(loop_conn, "after") == "after"
 
     run(what)
+
+
+@pytest.mark.parametrize("pause_s", [0, 0.001, 0.01])
+def test_an_answer_that_is_cut_off_is_an_error_though_the_loop_learns_of_both_at_once(
+    postgres: Postgres, run: Run, pause_s: float
+) -> None:
+    with psycopg.connect(postgres.url) as direct, socket.create_server(("127.0.0.1", 0)) as server:
+        info = direct.info
+        where = f"{info.host}/.s.PGSQL.{info.port}"
+        threading.Thread(target=_relay_once, args=(server, where), daemon=True).start()
+        url = (
+            f"postgresql://{info.user}:{quote(info.password)}@127.0.0.1"
+            f":{server.getsockname()[1]}/{info.dbname}?sslmode=disable"
+        )
+
+        async def what(_: LoopConnection) -> None:
+            conn = LoopConnection(url, NAME)
+            await echoed(conn, "before")
+            statement = b"SELECT repeat($1::text, 3000000)"
+            asked = asyncio.create_task(conn.rows(statement, [b"x"], lambda *row: row))
+            await asyncio.sleep(pause_s)  # it is prepared, or sent, and then:
+            time.sleep(1)  # the loop does something else meanwhile
+            with pytest.raises(psycopg.OperationalError):
+                await asked
+            await conn.close()
+
+        run(what)
+
+
+def _relay_once(server: socket.socket, where: str) -> None:
+    """Pass one connection on; cut it off in the middle of a large answer."""
+    outside, _ = server.accept()
+    inside = socket.socket(socket.AF_UNIX)
+    inside.connect(where)
+
+    def inwards() -> None:
+        while sent := outside.recv(65536):
+            inside.sendall(sent)
+
+    threading.Thread(target=inwards, daemon=True).start()
+    passed = 0
+    while passed < 200_000 and (answer := inside.recv(65536)):
+        passed += len(answer)
+        outside.sendall(answer)
+    outside.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    outside.shutdown(socket.SHUT_RD)  # the other thread lets go of it
+    outside.close()
+    inside.close()

@@ -122,7 +122,7 @@ class LoopConnection:
 
     async def _open(self) -> PGconn:
         conn = self._conn
-        if conn is None or conn.closed or _has_word(conn):
+        if conn is None or conn.closed or _has_word(self._fileno):
             await self.close()
             conn = self._conn = await psycopg.AsyncConnection.connect(
                 self._database_url,
@@ -143,6 +143,10 @@ class LoopConnection:
         try:
             wanted = next(executing)
             while True:
+                # Of an error uvloop tells once, maybe while there was something else to read.
+                if _has_word(self._fileno):
+                    wanted = executing.send(waiting.READY_R)
+                    continue
                 self._ready = loop.create_future()
                 if wanted & waiting.WAIT_W:  # not all of it is sent
                     loop.add_writer(self._fileno, self._wake, waiting.READY_W)
@@ -160,19 +164,19 @@ class LoopConnection:
     def _wake(self, ready: int) -> None:
         if self._ready is None:
             # Called late, when all was read; or it is the farewell, for the next statement to find.
-            if self._conn is not None and _has_word(self._conn):
+            if self._conn is not None and _has_word(self._fileno):
                 asyncio.get_running_loop().remove_reader(self._fileno)
         elif not self._ready.done():
             self._ready.set_result(ready)
 
 
-def _has_word(conn: psycopg.Connection[TupleRow] | psycopg.AsyncConnection[TupleRow]) -> bool:
-    """Whether an idle connection has something to read: that can only be the server's farewell.
+def _has_word(fileno: int) -> bool:
+    """Whether there is something to read; on an idle connection that is the server's farewell.
 
     It asks the kernel, and takes no round trip.
     """
     poll = select.poll()  # not select(), which knows no descriptor above 1023
-    poll.register(conn.fileno(), select.POLLIN)
+    poll.register(fileno, select.POLLIN)
     return bool(poll.poll(0))
 
 
@@ -187,7 +191,7 @@ def open_pool(
     def check(conn: psycopg.Connection[TupleRow]) -> None:
         # A restart ends all of them, so all are replaced, and it costs no request; one by one, the
         # pool would pause for longer after each.
-        if _has_word(conn):
+        if _has_word(conn.fileno()):
             pool.drain()
             raise psycopg.OperationalError("the server closed the connection")
 

@@ -53,6 +53,8 @@ def take_overtaken(
 ) -> list[Message]:
     """Mark queued jobs whose message must be lost as published anew; return the new messages.
 
+    No more than `limit` of each priority, those that were published first.
+
     Messages of one priority are delivered in the order in which they were published.  So where
     the one that comes next was published at `next_published_at[priority]`, all that were published
     before it (by more than `grace_s`) have been delivered, and those that nobody claimed are lost.
