@@ -4,8 +4,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 ROWS = (
@@ -26,13 +24,6 @@ class Answered:
     per_s: float
     count: int
     p99_ms: float
-
-
-@dataclass
-class Steady:
-    """A steady load, when it is over."""
-
-    per_s: float = 0.0
 
 
 def check() -> None:
@@ -78,21 +69,14 @@ def load(
 ) -> Answered:
     """Call for so many seconds; raises RuntimeError where an answer is not 2xx."""
     words = [f"-t{THREADS}", f"-c{connections}", f"-d{seconds:g}s", "--latency"]
-    said = _wrk(words, _settings(method, headers, body), url).stdout
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    total = re.search(r"(\d+) requests in", said)
-    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s|m)", said)
-    if not (rate and total and p99) or "Non-2xx" in said or "Socket errors" in said:
-        raise RuntimeError(f"{url}: wrk said: {said}")
-    return Answered(float(rate[1]), int(total[1]), float(p99[1]) * UNITS_MS[p99[2]])
+    return _answered(words, _settings(method, headers, body), url)
 
 
-@contextmanager
-def steadily(url: str, headers: dict[str, str], per_s: float, seconds: float) -> Iterator[Steady]:
-    """Starts at this rate for so many seconds, beside what the block does; then what came of it.
+def steadily(url: str, headers: dict[str, str], per_s: float, seconds: float) -> float:
+    """Start at this rate for so many seconds; the starts a second that were answered.
 
     As many connections as it takes to keep the rate where each answer takes a while.  wrk knows no
-    time of its own, so its Lua asks the system (gettimeofday(2)).
+    time of its own, so its Lua asks the system (gettimeofday(2)).  Raises as `load`.
     """
     script = f"""
         {_settings("POST", headers, ROWS)}
@@ -107,18 +91,17 @@ def steadily(url: str, headers: dict[str, str], per_s: float, seconds: float) ->
           return math.max(0, math.floor(due_ms - now_ms))
         end
         """
-    steady = Steady()
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
-        file.write(script)
-        file.flush()
-        words = ["wrk", "-t1", "-c24", f"-d{seconds:g}s", "-s", file.name, url]
-        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-            yield steady
-            said, _ = process.communicate()
+    return _answered(["-t1", "-c24", f"-d{seconds:g}s", "--latency"], script, url).per_s
+
+
+def _answered(words: list[str], script: str, url: str) -> Answered:
+    said = _wrk(words, script, url).stdout
     rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    if not rate or "Non-2xx" in said or "Socket errors" in said:
+    total = re.search(r"(\d+) requests in", said)
+    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s|m)", said)
+    if not (rate and total and p99) or "Non-2xx" in said or "Socket errors" in said:
         raise RuntimeError(f"{url}: wrk said: {said}")
-    steady.per_s = float(rate[1])
+    return Answered(float(rate[1]), int(total[1]), float(p99[1]) * UNITS_MS[p99[2]])
 
 
 def _settings(method: str, headers: dict[str, str], body: bytes | None) -> str:
