@@ -13,12 +13,15 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from granian._granian import RSGIHTTPProtocol as HTTPProtocol
+from granian._granian import RSGIProtocolClosed as ProtocolClosed
+from granian._granian import RSGIProtocolError as ProtocolError
 from granian.rsgi import Scope
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
 OPENED_S = 30.0  # within which the server has opened a file that it sends
+LINGER_S = 5.0  # that a caller may go on sending what was refused
 
 _SAME_NAME = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
 
@@ -40,7 +43,8 @@ class Bridge:
         def wait(coroutine: Coroutine[Any, Any, Value]) -> Value:
             return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
 
-        environ = _environ(scope, _Body(protocol, wait))
+        sent = _Body(protocol, wait)
+        environ = _environ(scope, sent)
         status, headers, body = await loop.run_in_executor(
             self._threads, _called, application, environ
         )
@@ -49,6 +53,10 @@ class Bridge:
             loop.call_later(OPENED_S, body.close)
         else:
             protocol.response_bytes(status, headers, body)
+        # ProtocolError: it was read before Flask was asked.
+        with suppress(TimeoutError, ProtocolClosed, ProtocolError):
+            async with asyncio.timeout(LINGER_S):
+                await sent.linger()
 
 
 class _Body(io.RawIOBase):
@@ -75,9 +83,18 @@ class _Body(io.RawIOBase):
         self._rest = self._rest[len(given) :]
         return len(given)
 
+    async def linger(self) -> None:
+        """Take what still comes, and drop it.
+
+        The server closes a connection with something left to read, and a caller who is still
+        sending would find that it broke, not the answer.
+        """
+        while await self._piece():
+            pass
+
     async def _piece(self) -> bytes:
         """The next one that has something in it; empty at the end."""
-        # Not before: of a body that was read already there is no iterator.
+        # Not before: of a body that was read already asking for one raises ProtocolError.
         self._pieces = pieces = self._pieces or aiter(self._protocol)
         with suppress(StopAsyncIteration):
             while not (piece := await pieces.__anext__()):

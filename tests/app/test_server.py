@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -182,12 +183,21 @@ def test_it_leaves_no_file_where_it_was_started(api: Api) -> None:
     assert list(api.folder.iterdir()) == []
 
 
-def test_a_body_over_the_limit_gets_its_answer(api: Api, token: str, action: Action) -> None:
-    path = f"/dpe/v3/actions/{action.id}/start?token={token}"
-    for size in (150_000, 3_000_000):
-        status, _, answer = api.call("POST", path, b'"' + b"x" * size + b'"')
-        assert status == 413, answer
-        assert "100000 bytes" in answer["error"]
+@pytest.mark.parametrize(("tokens", "status"), [("right", 413), ("wrong", 401)])
+def test_who_sends_on_after_a_refusal_gets_its_answer(
+    api: Api, token: str, action: Action, tokens: str, status: int
+) -> None:
+    path = f"/dpe/v3/actions/{action.id}/start?token={token if tokens == 'right' else 'x'}"
+    body = b'"' + b"x" * 20_000_000 + b'"'  # more than the sockets hold
+    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as caller:
+        caller.sendall(
+            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        )
+        answered, _, _ = select.select([caller], [], [], 20)
+        assert answered  # it was refused by its head
+        caller.sendall(body)
+        answer = caller.recv(65536)
+    assert answer.split()[1] == str(status).encode()
 
 
 @pytest.mark.parametrize(("size", "expected"), [(100_000, 202), (100_001, 413), (300_000, 413)])
