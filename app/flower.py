@@ -47,7 +47,6 @@ def main(settings: Settings) -> None:
     settings.home.mkdir(parents=True, exist_ok=True)
     import flower.app  # noqa: PLC0415 -- it, and Celery, are slow to load
     import flower.events  # noqa: PLC0415
-    from celery import states  # noqa: PLC0415
     from flower import command  # noqa: PLC0415
     from flower.views.monitor import Metrics  # noqa: PLC0415
     from tornado.web import authenticated  # noqa: PLC0415
@@ -57,8 +56,6 @@ def main(settings: Settings) -> None:
     from app.flower_state import JobsEvents, JobsState  # noqa: PLC0415
     from worker.broker import celery  # noqa: PLC0415
 
-    # A state of ours, between those that Celery has: without a place it would be taken for an end.
-    states.PRECEDENCE_LOOKUP["BUILDING"] = states.PRECEDENCE_LOOKUP["STARTED"]
     # Under these names Flower finds them, and so does a state that was saved with its own.
     flower.app.Events, flower.events.EventsState = JobsEvents, JobsState
     if settings.database_url is None:

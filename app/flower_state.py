@@ -7,10 +7,14 @@ worker, the children of each task.  Made later is the index of Flower's searches
 from collections import deque
 from typing import Any
 
+from celery import states
 from celery.events.state import Task
 from flower.events import Events, EventsState
 from flower.utils.search import SearchPage, TaskSearchEngine
 from prometheus_client.metrics import MetricWrapperBase
+
+# A state of ours, between those that Celery has: without a place it would be taken for an end.
+states.PRECEDENCE_LOOKUP["BUILDING"] = states.PRECEDENCE_LOOKUP["STARTED"]
 
 
 class JobsEvents(Events):

@@ -198,6 +198,53 @@ def test_ends_that_no_event_told_are_taken_from_the_record(
     assert state.counter["record"] == {"task-received": 1, "task-succeeded": 1}
 
 
+def run_in_record(conn: psycopg.Connection, age_s: float, building: int | None = None) -> str:
+    id = str(uuid4())
+    conn.execute(
+        "INSERT INTO dpe.jobs"
+        " (execution_id, action_id, version, name, status, event_type, attempt, building,"
+        " submitted_at, started_at)"
+        " VALUES (%s, 'aa', 1, 'Keep orders', 'PROCESSING', 'x', 1, %s,"
+        " now() - interval '99 s', now() - %s * interval '1 s')",
+        (id, building, age_s),
+    )
+    return id
+
+
+def test_jobs_that_began_while_it_was_away_are_shown_while_they_run(
+    state: JobsState,
+    conn: psycopg.Connection,
+    recorded: Callable[[], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    state.max_tasks_in_memory = 9
+    unheard, built, again = (run_in_record(conn, 9) for _ in range(3))
+    building = run_in_record(conn, 9, building=1)
+    fresh, elsewhere, now = run_in_record(conn, 1), str(uuid4()), time.time()
+    state.event(event("task-building", built, now - 20, name="Keep orders"))
+    state.event(event("task-retried", again, now - 20, name="Keep orders", exception="no"))
+    state.event(event("task-started", elsewhere, now - 20, name="Keep orders"))
+    recorded()
+    shown = {id: (task.state, task.name, task.worker.hostname) for id, task in state.tasks.items()}
+    assert shown == {
+        unheard: ("STARTED", "Keep orders", "record"),
+        building: ("BUILDING", "Keep orders", "record"),
+        built: ("STARTED", "Keep orders", "child1@here"),
+        again: ("STARTED", "Keep orders", "child1@here"),
+        elsewhere: ("STARTED", "Keep orders", "child1@here"),
+    }
+    assert fresh not in state.tasks  # its event may be on its way
+    told = dict(state.counter["record"])
+    recorded()
+    assert state.counter["record"] == told
+    # What came since is newer than the look.
+    for id, kind in ((unheard, "task-succeeded"), (built, "task-retried")):
+        state.event(event(kind, id, time.time()))
+    recorded()
+    assert (state.tasks[unheard].state, state.tasks[built].state) == ("SUCCESS", "RETRY")
+    assert not caplog.records  # none of clocks that differ
+
+
 def test_what_made_room_for_newer_ones_is_not_told_again(
     state: JobsState, conn: psycopg.Connection, recorded: Callable[[], None]
 ) -> None:

@@ -1,4 +1,4 @@
-"""How jobs ended, for those who only watch (Flower)."""
+"""Jobs that run and jobs that have ended, for those who only watch (Flower)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,32 +6,36 @@ from dataclasses import dataclass
 import psycopg
 from psycopg.rows import args_row
 
+from worker.store.jobs import STATUS
+
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """How one job ended; times are Unix times."""
+class Observed:
+    """What one job has come to; times are Unix times."""
 
     execution_id: str
     name: str
     status: str
     submitted_at: float
-    ended_at: float
+    since: float  # when it ended; of one that runs, when it began
     error: str  # its message; empty: none
 
 
-def ends(
+def observed(
     conn: psycopg.Connection,
     since: float,
     until: float,
     execution_ids: Sequence[str],
     limit: int,
-) -> list[End]:
+) -> list[Observed]:
     """The newest `limit` of the jobs that ended between two Unix times.
 
-    And those of `execution_ids` that have ended before `until`, whenever it was.
+    And those of `execution_ids` that have ended before `until`, whenever it was; and up to `limit`
+    that run since before `until`.
     """
-    columns = """execution_id::text, name, status, extract(epoch FROM submitted_at)::float8,
-                 extract(epoch FROM ended_at)::float8, coalesce(error->>'message', '')"""
+    columns = f"""execution_id::text, name, {STATUS}, extract(epoch FROM submitted_at)::float8,
+                  extract(epoch FROM coalesce(ended_at, started_at))::float8,
+                  coalesce(error->>'message', '')"""
     query = f"""
         SELECT {columns} FROM dpe.jobs
         WHERE execution_id = ANY(%(ids)s::uuid[]) AND ended_at < to_timestamp(%(until)s)
@@ -40,8 +44,12 @@ def ends(
          WHERE ended_at > to_timestamp(%(since)s) AND ended_at < to_timestamp(%(until)s)
            AND plan IS NULL
          ORDER BY ended_at DESC LIMIT %(limit)s)
+        UNION
+        (SELECT {columns} FROM dpe.jobs
+         WHERE status = 'PROCESSING' AND started_at < to_timestamp(%(until)s) AND plan IS NULL
+         LIMIT %(limit)s)
         """  # noqa: S608 -- constants
-    with conn.cursor(row_factory=args_row(End)) as cursor:
+    with conn.cursor(row_factory=args_row(Observed)) as cursor:
         return cursor.execute(
             query.encode(),
             {"ids": list(execution_ids), "since": since, "until": until, "limit": limit},
