@@ -61,9 +61,9 @@ class Handover:
             return await asyncio.to_thread(self.publish, accepted)
         if self._may_try():
             if self._client is None:
-                self._client = broker.loop_client(TIMEOUT_S)
+                self._client = broker.loop_client()
             try:
-                await broker.publish_on_loop(self._client, _messages(accepted))
+                await broker.publish_on_loop(self._client, _messages(accepted), TIMEOUT_S)
             except (RedisError, OSError) as error:
                 self._fail(error)
             else:

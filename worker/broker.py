@@ -4,6 +4,7 @@ A message carries the job's id and nothing of its data: the task id *is* the exe
 the `shadow` header is the action's name, which Flower and the worker's log show.
 """
 
+import asyncio
 import os
 import socket
 from base64 import b64encode
@@ -99,17 +100,19 @@ def publish(messages: Iterable[Message], timeout_s: float = 1.0) -> None:
         sending.execute()
 
 
-async def publish_on_loop(client: LoopRedis, messages: Iterable[Message]) -> None:
-    """As `publish`, on an event loop by a client of `loop_client`."""
+async def publish_on_loop(client: LoopRedis, messages: Iterable[Message], timeout_s: float) -> None:
+    """As `publish`, on an event loop by a client of `loop_client`; or raises TimeoutError."""
     waiting = _envelopes(messages)
-    if len(waiting) == 1:
-        [(list_, envelopes)] = waiting.items()
-        await client.lpush(list_, *envelopes)
-    elif waiting:
-        sending = client.pipeline(transaction=False)
-        for list_, envelopes in waiting.items():
-            sending.lpush(list_, *envelopes)
-        await sending.execute()
+    # One timeout for all: redis-py makes a task of each thing that it sends with one of its own.
+    async with asyncio.timeout(timeout_s):
+        if len(waiting) == 1:
+            [(list_, envelopes)] = waiting.items()
+            await client.lpush(list_, *envelopes)
+        elif waiting:
+            sending = client.pipeline(transaction=False)
+            for list_, envelopes in waiting.items():
+                sending.lpush(list_, *envelopes)
+            await sending.execute()
 
 
 def _envelopes(messages: Iterable[Message]) -> dict[str, list[bytes]]:
@@ -196,13 +199,13 @@ def queue_client(timeout_s: float = 1.0) -> Redis:
     )
 
 
-def loop_client(timeout_s: float) -> LoopRedis:
-    """As `queue_client`, for the event loop that runs; not kept."""
+def loop_client() -> LoopRedis:
+    """As `queue_client`, for the event loop that runs; not kept, and without a timeout."""
     return LoopRedis.from_url(
         current_settings().broker(),
         protocol=2,  # by the third it does not see that an idle connection was closed (redis 8.1)
         retry=LoopRetry(NoBackoff(), 0),
-        **_within(timeout_s),
+        socket_timeout=None,
     )
 
 
