@@ -127,31 +127,38 @@ MOST_TAKEN = 16  # messages at once
 # together costs less (`worker.bundle`).  Where few wait, all children share them.  Those of low
 # priority come one by one, so that nothing urgent has to wait for what was taken with them.
 _TAKE = """
+local taken, left = {}, 0
 for place, list in ipairs(KEYS) do
   local waiting = redis.call('LLEN', list)
-  if waiting > 0 then
+  if waiting > 0 and #taken == 0 then
     local more = place > tonumber(ARGV[2]) and 0 or math.floor(waiting / 8)
-    return redis.call('RPOP', list, math.min(1 + more, tonumber(ARGV[1])))
+    taken = redis.call('RPOP', list, math.min(1 + more, tonumber(ARGV[1])))
+    waiting = waiting - #taken
   end
+  left = left + waiting
 end
-return {}
+return {taken, left}
 """
 
 
-def take(timeout_s: float) -> list[Message]:
-    """Take the next messages off the broker, as Celery would, and return their jobs.
+def take() -> tuple[list[Message], bool]:
+    """Take the next messages off the broker, as Celery would: their jobs, and whether any are left.
 
-    The most urgent ones; nothing where none comes within `timeout_s`.  Raises redis.RedisError.
+    The most urgent ones; nothing where none waits.  Raises redis.RedisError.
     """
-    taken = _taking()(LISTS, [MOST_TAKEN, 1 + DEFAULT_PRIORITY])
-    if not taken:
-        one = queue_client().brpop(LISTS, timeout_s)
-        taken = [one[1]] if one else []
-    return [job for text in taken if (job := _job(text)) is not None]
+    taken, left = _taking()(LISTS, [MOST_TAKEN, 1 + DEFAULT_PRIORITY])
+    found = [job for text in taken if (job := _job(text)) is not None]
+    return found, left > 0 or len(found) < len(taken)
+
+
+def wait(timeout_s: float) -> list[Message]:
+    """The next message, taken when it comes; none where none comes in time.  Raises as `take`."""
+    one = queue_client().brpop(LISTS, timeout_s)
+    return [job] if one and (job := _job(one[1])) is not None else []
 
 
 @cache
-def _taking() -> Callable[[list[str], list[int]], list[bytes]]:
+def _taking() -> Callable[[list[str], list[int]], tuple[list[bytes], int]]:
     return queue_client().register_script(_TAKE)
 
 

@@ -77,7 +77,7 @@ class _LookOut:
     @contextlib.contextmanager
     def watching(self, this: Child, rest: Rest) -> Iterator[None]:
         """Look after these as long as this lasts, and leave none of them at its end."""
-        self._watched = time.monotonic() + HOLD_UP_S, this, rest
+        self._watched = time.monotonic(), this, rest
         try:
             yield
         finally:
@@ -91,9 +91,11 @@ class _LookOut:
             watched = self._watched
             if watched is None:
                 continue
-            until, this, rest = watched
+            began, this, rest = watched
             _send_end(this, END_WAITS_S)
-            if time.monotonic() > until:
+            if time.monotonic() > began + LOOK_S:
+                this.lead.hand_on()
+            if time.monotonic() > began + HOLD_UP_S:
                 _hand_back(this, rest)
 
 

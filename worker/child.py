@@ -10,6 +10,7 @@ from uuid import UUID
 import psycopg
 
 from worker.events import JobEvents
+from worker.lead import Lead
 from worker.logs import JobLog
 from worker.settings import current_settings
 from worker.slots import Slots
@@ -29,7 +30,9 @@ class Child:
     slots: Slots
     folder: Path  # where actions' files are laid out
     events: JobEvents
+    lead: Lead
     jobs_taken: int = 0
+    slow_bundles: int = 0  # how many in a row have been, see `worker.run`
     has_next: bool = False  # the next job is in hand
     log: JobLog | None = None  # of the running job
     record: psycopg.Connection | None = None  # autocommit: claims and live log lines

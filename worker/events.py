@@ -124,17 +124,17 @@ def publish(routing_key: str, events: list[dict[str, Any]]) -> None:
     client.publish(f"/{database}.celeryev/{routing_key}", _envelope(routing_key, events))
 
 
-def beat_for_busy(hostnames: list[str]) -> None:
-    """Send one heartbeat for each child that runs a job, by its Celery host name.
+def beat(children: dict[str, bool]) -> None:
+    """Send one heartbeat for each child, by its Celery host name: whether it runs a job.
 
-    A child of the solo pool sends none while a handler runs, and Flower would show it offline
-    after four seconds.  Raises redis.RedisError.
+    Celery sends none while a handler runs, or the child takes messages by itself, and Flower would
+    show it offline after four seconds.  Raises redis.RedisError.
     """
-    if hostnames:
-        publish("worker.multi", [_heartbeat(hostname) for hostname in hostnames])
+    if children:
+        publish("worker.multi", [_heartbeat(*child) for child in children.items()])
 
 
-def _heartbeat(hostname: str) -> dict[str, Any]:
+def _heartbeat(hostname: str, is_busy: bool) -> dict[str, Any]:
     return {
         "type": "worker-heartbeat",
         "hostname": hostname,
@@ -143,7 +143,7 @@ def _heartbeat(hostname: str) -> dict[str, Any]:
         "clock": 0,
         "timestamp": time.time(),
         "freq": HEARTBEAT_INTERVAL_S,
-        "active": 1,
+        "active": int(is_busy),
     }
 
 

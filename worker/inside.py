@@ -20,6 +20,7 @@ from worker.child import Child, become
 from worker.die_with_parent import die_with_parent
 from worker.errors import ClaimLost
 from worker.events import JobEvents
+from worker.lead import Lead
 from worker.slots import Slots
 from worker.store import claims
 
@@ -44,6 +45,7 @@ def main() -> None:
         slots=Slots(1),
         folder=Path(hello["folder"]),
         events=cast("JobEvents", None),  # the child tells
+        lead=cast("Lead", None),  # and takes
     )
     become(this)
     for line in sys.stdin.buffer:

@@ -30,7 +30,8 @@ from worker.child_process import (
 )
 from worker.consume import consume, hostname, load_before_fork
 from worker.die_with_parent import die_with_parent
-from worker.events import HEARTBEAT_INTERVAL_S, JobEvents, beat_for_busy
+from worker.events import HEARTBEAT_INTERVAL_S, JobEvents, beat
+from worker.lead import Lead
 from worker.settings import Settings
 from worker.slots import Slots
 from worker.store import lost_claims, workers
@@ -65,6 +66,7 @@ class Supervisor:
         self.worker_id: UUID = uuid4()
         self.children: dict[int, ChildProcess] = {}  # by index of the slot
         self.slots = Slots(settings.workers)
+        self.lead = Lead()
         self.folder = folders.make()
         self.stopping = False
         self.conn: psycopg.Connection | None = None
@@ -123,7 +125,7 @@ class Supervisor:
             replace_frozen(self.children)
         if now >= self.next_telling:
             self.next_telling = now + HEARTBEAT_INTERVAL_S
-            self._tell_of_busy()
+            self._tell_that_they_live()
 
     # The children
 
@@ -151,7 +153,7 @@ class Supervisor:
             if self.conn is not None:
                 os.close(self.conn.fileno())  # the session is the supervisor's alone
             events = JobEvents(hostname(index, os.getppid()))
-            consume(Child(self.worker_id, index, self.slots, self.folder, events))
+            consume(Child(self.worker_id, index, self.slots, self.folder, events, self.lead))
             status = 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 1
@@ -187,10 +189,10 @@ class Supervisor:
             if child.kill_at is not None and time.monotonic() > child.kill_at:
                 kill(child.pid, signal.SIGKILL)
 
-    def _tell_of_busy(self) -> None:
-        busy = [index for index in self.children if self.slots.read(index).claim]
+    def _tell_that_they_live(self) -> None:
+        busy = {index: self.slots.read(index).claim is not None for index in self.children}
         with contextlib.suppress(RedisError):
-            beat_for_busy([hostname(index, os.getpid()) for index in busy])
+            beat({hostname(index, os.getpid()): is_busy for index, is_busy in busy.items()})
 
     # The record
 

@@ -12,7 +12,7 @@ from redis import Redis
 
 from app.embedded import Valkey
 from tests.stack import until
-from worker.events import GATHER_S, JobEvents, beat_for_busy
+from worker.events import GATHER_S, JobEvents, beat
 
 
 class Heard:
@@ -118,12 +118,12 @@ def test_a_job_that_another_has_is_not_told_of(child: JobEvents, heard: Heard) -
     assert heard.of(lost) == []
 
 
-def test_busy_children_have_heartbeats(heard: Heard) -> None:
-    beat_for_busy(["child1@here", "child2@here"])
+def test_children_that_celery_hears_nothing_of_have_heartbeats(heard: Heard) -> None:
+    beat({"child1@here": True, "child2@here": False})
 
-    def beats() -> list[tuple[str, str]]:
+    def beats() -> list[tuple[str, str, int]]:
         heard.of(uuid4())
-        return [(event["type"], event["hostname"]) for event in heard._events]
+        return [(event["type"], event["hostname"], event["active"]) for event in heard._events]
 
     kind = "worker-heartbeat"
-    until(lambda: beats() == [(kind, "child1@here"), (kind, "child2@here")])
+    until(lambda: beats() == [(kind, "child1@here", 1), (kind, "child2@here", 0)])
