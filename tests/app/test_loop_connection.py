@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -164,8 +165,9 @@ def _relay_once(server: socket.socket, where: str) -> None:
     inside.connect(where)
 
     def inwards() -> None:
-        while sent := outside.recv(65536):
-            inside.sendall(sent)
+        with suppress(OSError):  # closed by the other thread, between two calls
+            while sent := outside.recv(65536):
+                inside.sendall(sent)
 
     threading.Thread(target=inwards, daemon=True).start()
     passed = 0
