@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 from redis import RedisError
-from redis.asyncio import Redis as LoopRedis
+from redis.asyncio.connection import AbstractConnection
 
 from worker import broker
 from worker.store import jobs, turns
@@ -33,7 +33,7 @@ class Handover:
         self._guard = threading.Lock()
         self._broken = False
         self._next_try = 0.0
-        self._client: LoopRedis | None = None  # of the event loop
+        self._conn: AbstractConnection | None = None  # of the event loop
 
     def publish(self, accepted: Sequence[jobs.Accepted | Message]) -> str:
         """Hand jobs over, all together, and return the status that they have then.
@@ -60,10 +60,10 @@ class Handover:
         if any(job.held for job in accepted):
             return await asyncio.to_thread(self.publish, accepted)
         if self._may_try():
-            if self._client is None:
-                self._client = broker.loop_client()
+            if self._conn is None:
+                self._conn = broker.loop_connection()
             try:
-                await broker.publish_on_loop(self._client, _messages(accepted), TIMEOUT_S)
+                await broker.publish_on_loop(self._conn, _messages(accepted), TIMEOUT_S)
             except (RedisError, OSError) as error:
                 self._fail(error)
             else:
