@@ -69,6 +69,7 @@ class Quick:
         # it did for SIGTERM before this.
         loop.add_signal_handler(signal.SIGTERM, self._end)
         self._look_for_parent(loop, os.getppid())
+        self._held.waits.listen()
 
     async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
         """Answer one call."""

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -56,6 +56,11 @@ class Waits:
         self._thread: threading.Thread | None = None
         self._closed = False
 
+    def listen(self) -> None:
+        """Listen from now on; else the first who waits would wait for the connection as well."""
+        with self._changed:
+            self._begin()
+
     def until_ended(
         self, execution_id: UUID, seconds: float, *, told: bool = False
     ) -> jobs.Job | None:
@@ -88,15 +93,18 @@ class Waits:
                 wait.job.set_result(None)
             else:
                 self._waiting.add(wait)
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._look, name="waits", daemon=True)
-                    self._thread.start()
+                self._begin()
                 self._changed.notify()
         try:
             yield wait.job
         finally:
             with self._changed:
                 self._waiting.discard(wait)
+
+    def _begin(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._look, name="waits", daemon=True)
+            self._thread.start()
 
     def close(self) -> None:
         """Let all that wait answer now, and take no more."""
@@ -108,6 +116,8 @@ class Waits:
             wait.job.set_result(None)
 
     def _look(self) -> None:
+        with suppress(psycopg.Error):  # whoever waits has it tried again
+            self._listening()
         while self._anybody_waits():
             try:
                 self._release(self._listening())

@@ -112,9 +112,9 @@ class Ways:
                 await together._serving
         await held.intake._conn.close()
         await held.lookups._conn.close()
-        client, held.handover._client = held.handover._client, None
-        if client is not None:
-            await client.aclose()
+        broker, held.handover._conn = held.handover._conn, None
+        if broker is not None:
+            await broker.disconnect()
 
     def _accepts(self) -> bool:
         with suppress(OSError):

@@ -1,5 +1,6 @@
 """A broker that is away, or hangs, costs a start nothing and loses nothing."""
 
+import asyncio
 import json
 import signal
 import time
@@ -8,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 from flask import Flask
-from redis import Redis
+from redis import Redis, ResponseError
 
 from app import handover, resources
 from app.embedded import Postgres, Valkey
@@ -22,6 +24,7 @@ from tests.stack import until
 from worker import broker, settings
 from worker.store import actions
 from worker.store.actions import Action
+from worker.store.publishing import Message
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def own_valkey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, app: Flask) -> I
     monkeypatch.setenv("DPE_BROKER_URL", server.url)
     settings.current_settings.cache_clear()
     broker.queue_client.cache_clear()
-    assert resources.of(app).handover._client is None  # it is made anew where it is served
+    assert resources.of(app).handover._conn is None  # it is made anew where it is served
     yield server
     if server.pid:
         server.process.send_signal(signal.SIGCONT)
@@ -139,7 +142,6 @@ def test_while_a_start_waits_for_a_broker_that_hangs_polls_are_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     held = resources.of(app).handover
-    assert held._client is None  # so that it is made with this time limit
     monkeypatch.setattr(handover, "TIMEOUT_S", 5.0)
     id = known.start(action.id)
     stopped(own_valkey)
@@ -196,3 +198,25 @@ def test_those_that_are_stored_together_go_each_where_it_belongs(
         assert [redis.llen(name) for name in broker.LISTS] == waiting
     assert ways.by_flask == 0
     assert count(conn) == before + len(pushed)
+
+
+def test_what_one_list_refuses_does_not_confuse_the_next_publishing(own_valkey: Valkey) -> None:
+    async def publish(*priorities: int) -> None:
+        messages = [Message(uuid4(), "Archive", broker.EPOCH, priority) for priority in priorities]
+        await broker.publish_on_loop(conn, messages, 5.0)
+
+    async def refused_twice() -> None:
+        with pytest.raises(ResponseError, match="WRONGTYPE"):
+            await publish(0, 1, 2)
+        redis.set(broker.LISTS[1], "no list")
+        with pytest.raises(ResponseError, match="WRONGTYPE"):  # not the answer left from before
+            await publish(1)
+        redis.delete(*broker.LISTS[:2])
+        await publish(0, 1)
+        await conn.disconnect()
+
+    conn = broker.loop_connection()
+    with Redis.from_url(own_valkey.url) as redis:
+        redis.set(broker.LISTS[0], "no list")
+        asyncio.run(refused_twice())
+        assert [redis.llen(name) for name in broker.LISTS] == [1, 1, 1]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -22,6 +22,7 @@ import pytest
 
 from tests.app.conftest import Hand
 from tests.stack import until
+from worker.settings import Settings
 from worker.store import access
 from worker.store.actions import Action
 
@@ -162,6 +163,15 @@ def test_a_busy_connection_gives_way_where_threads_are_few(
         for caller in busy:
             caller.join(10)
         serving.close()
+
+
+def test_each_process_listens_before_anybody_waits(
+    environment: None, conn: psycopg.Connection, tmp_path: Path
+) -> None:
+    listens = "SELECT FROM pg_stat_activity WHERE query LIKE 'LISTEN dpe_%'"
+    expected = len(conn.execute(listens).fetchall()) + Settings.from_environ().api_processes
+    with contextmanager(served)(tmp_path, tmp_path / "api.log"):
+        until(lambda: len(conn.execute(listens).fetchall()) == expected)
 
 
 def test_neither_pandas_nor_the_runner_is_loaded(api: Api) -> None:
