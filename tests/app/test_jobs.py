@@ -6,6 +6,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg import errors
 
 from tests.app.conftest import MAIN, Caller, Hand
 from worker.store import actions
@@ -247,3 +248,27 @@ def test_the_job_of_a_deleted_action_is_not_retried(
     answer = editor.post(f"/dpe/v3/jobs/{id}/retry")
     assert answer.status_code == 404
     assert "was deleted" in answer.json["warning"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "status = 'LOST'",
+        "status = 'SUCCESS'",  # without a time
+        "status = 'STOPPED', ended_at = NULL",
+        "ended_at = now()",  # of one that waits
+        "status = 'PROCESSING', ended_at = now()",
+        "status = 'LOST', ended_at = now()",
+        "priority = 3",
+        "priority = -1",
+    ],
+)
+def test_postgres_itself_refuses_what_is_no_job(
+    editor: Caller, action: Action, conn: psycopg.Connection, wrong: str
+) -> None:
+    id = editor.start(action.id)
+    with pytest.raises(errors.CheckViolation, match="jobs_are_jobs"):
+        conn.execute(f"UPDATE dpe.jobs SET {wrong} WHERE execution_id = %s".encode(), [id])
+    conn.execute(
+        "UPDATE dpe.jobs SET status = 'STOPPED', ended_at = now() WHERE execution_id = %s", [id]
+    )
