@@ -32,6 +32,7 @@ class Side:
     """A running system: where to start, how to see an end, and its processes."""
 
     name: str
+    url: str
     start_url: str
     headers: dict[str, str]
     processes: list[psutil.Process]
@@ -43,8 +44,8 @@ class Side:
     def status_url(self, started: dict[str, Any]) -> str:
         """Where to poll for its end."""
         if self.name == "baseline":
-            return f"http://127.0.0.1:{PORTS['baseline']}/status/{started['id']}"
-        return f"http://127.0.0.1:{PORTS['product']}/dpe/v3/jobs/{started['execution_id']}"
+            return f"{self.url}/status/{started['id']}"
+        return f"{self.url}/dpe/v3/jobs/{started['execution_id']}"
 
     def pss_bytes(self) -> float:
         """Proportional set size of all its processes; the servers are counted apart."""
@@ -87,16 +88,21 @@ def call(method: str, url: str, headers: Mapping[str, str], body: bytes | None =
 
 
 class Product:
-    """This engine on the given servers, with everything on: logs, live status, Flower."""
+    """This engine on the given servers, with everything on: logs, live status, Flower.
 
-    def __init__(self, home: Path, postgres: Postgres, valkey: Valkey) -> None:
-        self.log = home / "product.log"
+    `number` parts those that run beside each other: their ports, folders, and queues.
+    """
+
+    def __init__(self, home: Path, database_url: str, broker_url: str, number: int = 0) -> None:
+        self.log = home / f"product{number}.log"
+        self.port = PORTS["product"] + number
         self.environ = os.environ | {
-            "DPE_HOME": str(home / "product"),
-            "DPE_DATABASE_URL": postgres.url,
-            "DPE_BROKER_URL": valkey.url,
-            "DPE_PORT": str(PORTS["product"]),
-            "DPE_FLOWER_PORT": str(PORTS["flower"]),
+            "DPE_HOME": str(home / f"product{number}"),
+            "DPE_DATABASE_URL": database_url,
+            # The baseline has the first after that of the first product.
+            "DPE_BROKER_URL": f"{broker_url.removesuffix('/0')}/{2 * number}",
+            "DPE_PORT": str(self.port),
+            "DPE_FLOWER_PORT": str(PORTS["flower"] + number),
             "DPE_WORKERS": str(CHILDREN),
         }
 
@@ -118,7 +124,8 @@ class Product:
             wait_for(lambda: "is up" in self.log.read_text(), up)
             if not prepared:
                 self.prepare()
-            yield Side("product", self.start_url, self.headers(), [psutil.Process(up.pid)])
+            processes = [psutil.Process(up.pid)]
+            yield Side("product", self.url, self.start_url, self.headers(), processes)
 
     @contextmanager
     def process(self, name: str, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -130,14 +137,18 @@ class Product:
     def answers(self) -> bool:
         """Whether the API accepts starts."""
         try:
-            call("GET", f"http://127.0.0.1:{PORTS['product']}/ready", {})
+            call("GET", f"{self.url}/ready", {})
         except (OSError, RuntimeError):
             return False
         return True
 
     @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
     def start_url(self) -> str:
-        return f"http://127.0.0.1:{PORTS['product']}/dpe/v3/actions/{ACTION}/start"
+        return f"{self.url}/dpe/v3/actions/{ACTION}/start"
 
     def headers(self) -> dict[str, str]:
         """What a caller sends."""
@@ -161,9 +172,11 @@ def baseline(home: Path, postgres: Postgres, valkey: Valkey) -> Iterator[Side]:
         running([sys.executable, "-m", *web], environ, log) as server,
         running([sys.executable, "-m", *work], environ, log) as worker,
     ):
+        url = f"http://127.0.0.1:{PORTS['baseline']}"
         side = Side(
             "baseline",
-            f"http://127.0.0.1:{PORTS['baseline']}/start",
+            url,
+            f"{url}/start",
             {"Content-Type": "application/json"},
             [psutil.Process(server.pid), psutil.Process(worker.pid)],
         )
