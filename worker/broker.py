@@ -108,6 +108,8 @@ async def publish_on_loop(
     long it took, takes twice the processor time of its connection.
     """
     pushes = [("LPUSH", name, *found) for name, found in _envelopes(messages).items()]
+    if not pushes:
+        return
     # One timeout for all: redis-py makes a task of each thing that it sends with one of its own.
     async with asyncio.timeout(timeout_s):
         # It may have been closed since, or have an answer that nobody waited for.
