@@ -9,6 +9,7 @@ here may block: Postgres and the broker are awaited, or asked in a thread.
 """
 
 import asyncio
+import multiprocessing
 import os
 import re
 import signal
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 PARENT_INTERVAL_S = 1.0
+ORPHAN_GRACE_S = 2  # for requests under way when granian's main process was killed
 
 _START = re.compile("/dpe/v3/actions?/([0-9a-f]{24})/start")
 _POLL = re.compile("/dpe/v3/jobs?/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32})")
@@ -68,7 +70,10 @@ class Quick:
         # Those that wait for a job answer before the end.  Granian's handler of SIGINT does what
         # it did for SIGTERM before this.
         loop.add_signal_handler(signal.SIGTERM, self._end)
-        self._look_for_parent(loop, os.getppid())
+        # Not os.getppid(): it may have been killed before this process came here.
+        parent = multiprocessing.parent_process()
+        if parent is not None and parent.pid is not None:
+            self._look_for_parent(loop, parent.pid)
         self._held.waits.listen()
 
     async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
@@ -176,8 +181,12 @@ class Quick:
             return answer(environ, start_response)
 
     def _look_for_parent(self, loop: asyncio.AbstractEventLoop, parent: int) -> None:
-        """End when granian's main process was killed: who takes its place needs the address."""
+        """End when granian's main process was killed: who takes its place needs the address.
+
+        This process has the sockets of all others as well, and callers would be left waiting there.
+        """
         if os.getppid() != parent:
+            signal.alarm(ORPHAN_GRACE_S)
             self._end()
         else:
             loop.call_later(PARENT_INTERVAL_S, self._look_for_parent, loop, parent)

@@ -311,6 +311,8 @@ def test_the_address_is_free_soon_after_a_kill_of_the_main_process(
     kept = http.client.HTTPConnection("127.0.0.1", api.port)
     kept.request("GET", "/health")
     kept.getresponse().read()
+    half = socket.create_connection(("127.0.0.1", api.port))
+    half.sendall(b"POST /iam/v4/login HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
     path = f"/dpe/v3/actions/{action.id}/start?wait=30&token={token}"
     caller = Thread(target=lambda: suppress_broken(lambda: api.call("POST", path)))
     caller.start()
@@ -333,7 +335,30 @@ def test_the_address_is_free_soon_after_a_kill_of_the_main_process(
     assert not any(child.is_running() for child in children)
     caller.join(5)
     kept.close()
+    half.close()
     serving.close()
+
+
+def test_a_process_that_was_just_begun_ends_with_the_main_process(
+    environment: None, tmp_path: Path
+) -> None:
+    (tmp_path / "cwd").mkdir()
+    serving = served(tmp_path / "cwd", tmp_path / "api.log")
+    api = next(serving)
+    main = psutil.Process(api.process.pid)
+    killed, *others = main.children()
+    killed.kill()
+    until(lambda: new(main, [killed, *others]))
+    begun = new(main, [killed, *others])
+    main.kill()
+    api.process.wait(5)
+    _, alive = psutil.wait_procs([*begun, *others], 15)
+    assert alive == []
+    serving.close()
+
+
+def new(main: psutil.Process, known: list[psutil.Process]) -> list[psutil.Process]:
+    return [child for child in main.children() if child not in known]
 
 
 def suppress_broken(call: Callable[[], object]) -> None:
