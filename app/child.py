@@ -1,22 +1,21 @@
 """A child process: in a group of its own, with a log file, ended by the kernel when we are gone."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from worker.die_with_parent import die_with_parent
+
 MAX_LOG_BYTES = 20_000_000  # then a start begins a new log, and keeps the old one as `.old`
 LOG_TAIL_BYTES = 2000
 LOG_TAIL_LINES = 4
 POLL_S = 0.02
-PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class Process(Protocol):
@@ -123,23 +122,6 @@ class Child:
         if self.log.exists() and self.log.stat().st_size > MAX_LOG_BYTES:
             self.log.replace(self.log.with_suffix(".old"))
         return self.log.open("ab")
-
-
-def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
-    """What a child runs before its program, so that the kernel signals it when we are gone (Linux).
-
-    Elsewhere None: there the next start ends what an earlier one left.
-    """
-    if sys.platform != "linux":
-        return None
-    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()  # looked up before the fork
-
-    def ask_the_kernel() -> None:
-        prctl(PR_SET_PDEATHSIG, int(number))
-        if os.getppid() != parent:  # it died in between
-            os._exit(1)
-
-    return ask_the_kernel
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:

@@ -18,7 +18,8 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
-from app.child import POLL_S, die_with_parent
+from app.child import POLL_S
+from worker.die_with_parent import die_with_parent
 from worker.settings import current_settings
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
@@ -87,7 +88,7 @@ def _become(
     title: str,
     environ: Mapping[str, str],
     log: int,
-    ask_the_kernel: Callable[[], None] | None,
+    ask_the_kernel: Callable[[], None],
 ) -> NoReturn:
     code = 1
     try:
@@ -95,8 +96,7 @@ def _become(
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         os.setpgid(0, 0)
-        if ask_the_kernel:
-            ask_the_kernel()
+        ask_the_kernel()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(log, 1)
         os.dup2(log, 2)

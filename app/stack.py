@@ -22,12 +22,13 @@ from typing import Any
 
 from app import flower as flower_role
 from app import roles
-from app.child import POLL_S, die_with_parent
+from app.child import POLL_S
 from app.embedded import Postgres, Valkey
 from app.embedded.server import Server, write_private
 from app.mending import Mended, say
 from app.roles import Role
 from worker import sealing
+from worker.die_with_parent import die_with_parent
 from worker.errors import DpeError
 from worker.settings import Settings
 from worker.store import access

@@ -145,7 +145,7 @@ def _uv(*words: str, **environ: str) -> None:
         [find_uv_bin(), *words[:1], "--cache-dir", cache_folder, *words[1:]],
         check=False,
         env=os.environ | environ,
-        preexec_fn=die_with_parent,
+        preexec_fn=die_with_parent(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -30,9 +30,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a handler prints past the log must not be taken for an answer
     hello = orjson.loads(sys.stdin.buffer.readline())
-    die_with_parent()
-    if os.getppid() != hello["parent"]:
-        return
+    die_with_parent(parent=hello["parent"])()
     # Ctrl-C reaches the whole group, the supervisor alone decides; the child asks by SIGUSR1.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from uuid import UUID, uuid4
 
 import psycopg
@@ -134,16 +135,17 @@ class Supervisor:
             return
         for index in range(self.settings.workers):
             if index not in self.children:
+                ask_the_kernel = die_with_parent()
                 pid = os.fork()
                 if pid == 0:
-                    self._become_child(index)
+                    self._become_child(index, ask_the_kernel)
                 taken = self.slots.read(index).jobs_taken
                 self.children[index] = ChildProcess(pid, time.monotonic(), taken)
 
-    def _become_child(self, index: int) -> None:
+    def _become_child(self, index: int, ask_the_kernel: Callable[[], None]) -> None:
         status = 1
         try:
-            die_with_parent()
+            ask_the_kernel()
             os.nice(NICENESS)
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):

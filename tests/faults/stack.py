@@ -23,9 +23,10 @@ import psutil
 import psycopg
 from redis import Redis
 
-from app.child import Child, die_with_parent
+from app.child import Child
 from app.embedded import Postgres, Valkey
 from tests.faults.host import Host, NoNamespaces
+from worker.die_with_parent import die_with_parent
 
 HERE = Path(__file__).parent
 RESTART_PAUSE_S = 0.5
