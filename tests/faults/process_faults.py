@@ -77,8 +77,8 @@ def child_killed_between_copy_and_commit(stack: Stack, rng: random.Random) -> Do
     """
     return _killed_at_the_row(
         stack,
-        "SELECT execution_id FROM dpe.jobs WHERE status = 'PROCESSING' LIMIT 1"
-        " FOR UPDATE SKIP LOCKED",
+        "SELECT execution_id FROM dpe.jobs WHERE status = 'PROCESSING'"
+        " ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED",
         "job",
         cut=rng.random() < 0.5,
     )

@@ -160,22 +160,31 @@ def _do_faults(
     while not enough():
         name = first.pop() if first else choose(rng, names)
         try:
-            one = FAULTS[name][1](stack, rng)
-        except psutil.NoSuchProcess:  # it ended by itself in between: another time
-            continue
+            one = _do(name, stack, rng)
         except NotHere as error:
             names.remove(name)
             report.not_here[name] = str(error)
             say(f"{name}: not here: {error}")
             continue
         if one is not None:
-            one.name = name
             done.append(one)
             say(f"{len(done)} faults, {clients.accepted} accepted: {name}")
+        elif all(other.name != name for other in done):  # no chance came for it: another time
+            first.insert(0, name)
         stack.rest(rng.uniform(0, 2 * profile.pause_s))
     while stack.laters:
         stack.rest(0.1)
     return done
+
+
+def _do(name: str, stack: Stack, rng: random.Random) -> Done | None:
+    try:
+        one = FAULTS[name][1](stack, rng)
+    except psutil.NoSuchProcess:  # it ended by itself in between
+        return None
+    if one is not None:
+        one.name = name
+    return one
 
 
 def _settle(stack: Stack, conn: psycopg.Connection, timeout_s: float) -> None:

@@ -12,7 +12,7 @@ import psutil
 import psycopg
 
 from tests.faults.faults import Done, NotHere, done, fault
-from tests.faults.process_faults import WORKER_LIMIT_S, victims_of
+from tests.faults.process_faults import WORKER_LIMIT_S, kill, victims_of
 from tests.faults.stack import Stack
 
 RETURN_S = 20.0  # a server that is not back by then is a broken harness
@@ -114,11 +114,12 @@ def postgres_backend_killed(stack: Stack, rng: random.Random) -> Done | None:
         pids = conn.execute(
             "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'dpe-job %'"
         ).fetchall()
-    if not pids:
-        return None
-    at = time.time()
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(rng.choice(pids)[0], signal.SIGKILL)
+        at = time.time()
+        if not pids or not kill(rng.choice(pids)[0]):
+            return None
+        with contextlib.suppress(psycopg.OperationalError):
+            while time.time() < at + RETURN_S:  # until this session is ended as well
+                conn.execute("SELECT pg_sleep(0.01)")
     _until_postgres_answers(stack)
     return done(at, LIMIT_S, healed=True)
 
