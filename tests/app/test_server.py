@@ -321,22 +321,22 @@ def test_the_address_is_free_soon_after_a_kill_of_the_main_process(
     api.process.kill()
     api.process.wait(5)
 
-    def free() -> bool:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", api.port))
-            except OSError:
-                return False
-            return True
-
-    until(free, 4)
+    until(lambda: is_free(api.port), 4)
     psutil.wait_procs(children, 15)
     assert not any(child.is_running() for child in children)
     caller.join(5)
     kept.close()
     half.close()
     serving.close()
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return True
+        return False
 
 
 def test_a_process_that_was_just_begun_ends_with_the_main_process(
