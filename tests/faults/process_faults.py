@@ -93,7 +93,9 @@ def _killed_at_the_row(stack: Stack, pick: str, session: str, *, cut: bool = Fal
     until = time.monotonic() + STAGING_S
     with stack.database() as conn:
         while time.monotonic() < until:
-            with conn.transaction():
+            # A frozen worker would never let go of a lock: what wakes it waits for us.
+            with contextlib.suppress(psycopg.errors.LockNotAvailable), conn.transaction():
+                conn.execute("SET LOCAL lock_timeout = '1s'")
                 picked = conn.execute(pick.encode())
                 held = picked.fetchone() if picked.description else (None,)
                 # A supervisor that waits for the row must not wait long: 1.5 s, then let go.
