@@ -31,8 +31,8 @@ BUILDS = {
     "status_apart": Sabotage(
         "the rows are committed before the status, in a transaction of their own",
         "worker/store/ending.py",
-        "    try:\n        if job.run_id is None",
-        "    job.conn.commit()\n    try:\n        if job.run_id is None",
+        'parts = [b"BEGIN;"] * is_idle +',
+        'parts = ([b"BEGIN;"] if is_idle else [b"COMMIT;", b"BEGIN;"]) +',
     ),
     "no_watch": Sabotage(
         "nobody keeps the watch",
