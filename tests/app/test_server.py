@@ -346,19 +346,14 @@ def test_a_process_that_was_just_begun_ends_with_the_main_process(
     serving = served(tmp_path / "cwd", tmp_path / "api.log")
     api = next(serving)
     main = psutil.Process(api.process.pid)
-    killed, *others = main.children()
-    killed.kill()
-    until(lambda: new(main, [killed, *others]))
-    begun = new(main, [killed, *others])
+    first = main.children()
+    first[0].kill()
+    begun = until(lambda: [child for child in main.children() if child not in first])
     main.kill()
     api.process.wait(5)
-    _, alive = psutil.wait_procs([*begun, *others], 15)
+    _, alive = psutil.wait_procs([*begun, *first], 15)
     assert alive == []
     serving.close()
-
-
-def new(main: psutil.Process, known: list[psutil.Process]) -> list[psutil.Process]:
-    return [child for child in main.children() if child not in known]
 
 
 def suppress_broken(call: Callable[[], object]) -> None:
